@@ -1,0 +1,57 @@
+# Needs make and Python 3.11 or newer, nothing else. `make help` lists the targets.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.set-up
+SEALTRAIL := $(BIN)/sealtrail
+
+.DEFAULT_GOAL := $(STAMP)
+.PHONY: help set-up up down status reset test demo lint format lock clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+set-up: $(STAMP) ## Make .venv with everything in requirements.lock, each file by its hash
+
+# The lock names every wheel by hash; the package itself is built by the hatchling that the lock brought.
+$(STAMP): requirements.lock pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check --require-hashes --only-binary :all: -r requirements.lock
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+up: $(STAMP) ## Start the local stack: Kafka, S3 with Object Lock, OpenSearch
+	@$(SEALTRAIL) stack up
+
+down: $(STAMP) ## Stop the local stack; its data stays
+	@$(SEALTRAIL) stack down
+
+status: $(STAMP) ## Show whether each server is healthy, and where its log is
+	@$(SEALTRAIL) stack status
+
+reset: $(STAMP) ## Stop the local stack and remove its data, keys and credentials
+	@$(SEALTRAIL) stack reset
+
+test: $(STAMP) ## Run all tests against real servers
+	@$(BIN)/python -m pytest $(TESTS)
+
+demo: $(STAMP) ## Take real events through the whole path, verify them, and try to break the archive
+	@$(SEALTRAIL) demo
+
+lint: $(STAMP) ## Check style, types and the arrows between packages
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy --strict .
+	@$(BIN)/lint-imports
+
+format: $(STAMP) ## Bring the code into the agreed form
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+lock: $(STAMP) ## Make requirements.lock anew from pyproject.toml and infra/lock.py
+	@$(BIN)/python -m infra.lock
+
+clean: ## Remove .venv and caches; the stack's state and the downloads stay
+	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
