@@ -1,0 +1,94 @@
+"""`python -m sealtrail`: verify a copy of an archive, offline, with this package alone.
+
+    python -m sealtrail COPY --root root.vkey [--keys DIR] [--checkpoint FILE …] [--json]
+
+Exit codes: 0 good, 1 a check failed or could not be decided, 2 usage, 3 an argument's file is unusable, 5 intact, but
+sources left out or reused numbers of their own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+from functools import partial
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from sealtrail.checkpoint import parse_checkpoint
+from sealtrail.contents import Openers
+from sealtrail.errors import EvidenceError, UndecidedError
+from sealtrail.local import LocalCopy
+from sealtrail.note import parse_vkey
+from sealtrail.session import hpke_open
+from sealtrail.text import lines
+from sealtrail.verify import Trust, verify_archive
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m sealtrail", description="Verify a copy of a Sealtrail archive, offline.")
+    parser.add_argument("copy", type=Path, help="folder with chains/, contents/, keys/, schemas/ …")
+    parser.add_argument("--root", type=Path, required=True, help="file with the root's verifier key (vkey)")
+    parser.add_argument("--keys", type=Path, help="folder with tenants' data keys (*.key, 32 raw bytes each)")
+    parser.add_argument("--checkpoint", type=Path, action="append", default=[], help="a checkpoint kept from earlier")
+    parser.add_argument("--chain", default="", help="only chains whose names begin so")
+    parser.add_argument("--json", action="store_true", help="report as JSON on stdout")
+    given = parser.parse_args(arguments)
+    try:
+        if not given.copy.is_dir():
+            raise OSError(f"{given.copy} is not a folder")
+        trust = Trust(
+            root=parse_vkey(given.root.read_text().strip()),
+            openers=read_openers(given.keys) if given.keys else {},
+            checkpoints=read_checkpoints(given.checkpoint),
+        )
+    except (OSError, UnicodeDecodeError, EvidenceError) as error:
+        print(f"sealtrail: {error}", file=sys.stderr)
+        return 3
+    try:
+        report = verify_archive(LocalCopy(given.copy), trust, prefix=given.chain)
+    except UndecidedError as error:
+        print(f"sealtrail: could not decide: {error}", file=sys.stderr)
+        return 1
+    if given.json:
+        print(json.dumps(report.as_json(), indent=2))
+    for line in lines(report):
+        print(line, file=sys.stderr)
+    return 0 if report.good else 5 if report.intact else 1
+
+
+def read_openers(folder: Path) -> Openers:
+    """HPKE openers of the X25519 keys in a folder, by key id.
+
+    Raises:
+        OSError: a file cannot be read, or is not 32 bytes.
+    """
+    openers = {}
+    for path in sorted(folder.glob("*.key")):
+        raw = path.read_bytes()
+        if len(raw) != 32:
+            raise OSError(f"{path} is not a key of 32 bytes")
+        private = X25519PrivateKey.from_private_bytes(raw)
+        openers[hashlib.sha256(private.public_key().public_bytes_raw()).digest()] = partial(hpke_open, private)
+    return openers
+
+
+def read_checkpoints(paths: list[Path]) -> dict[str, bytes]:
+    """Checkpoints by chain.
+
+    Raises:
+        OSError: a file cannot be read.
+        EvidenceError: one is not a checkpoint.
+    """
+    found = {}
+    for path in paths:
+        data = path.read_bytes()
+        found[parse_checkpoint(data)[0].origin] = data
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())

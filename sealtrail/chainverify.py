@@ -1,0 +1,395 @@
+"""Steps 3 to 14 of `verify`, for one chain: state that grows segment by segment.
+
+A finding never stops the walk: where a segment cannot be used, the next one's own claims are taken
+up, and its checkpoint vouches for them. One damage gives one finding, at the position where it is:
+what only follows from it is not repeated. A segment *agrees* when its seals make the very tree that a
+genuine checkpoint states; no record of one that does not is VALID.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from dataclasses import dataclass
+
+from sealtrail.certificate import Keyring, Role
+from sealtrail.checkpoint import SignedCheckpoint, verify_checkpoint
+from sealtrail.contents import ContentsCheck, Openers
+from sealtrail.documents import Documents
+from sealtrail.emitters import Emitters, RunKey
+from sealtrail.errors import EvidenceError, UndecidedError
+from sealtrail.layout import parse_segment_key
+from sealtrail.links import Damage, Run, broken_links, number
+from sealtrail.merkle import Frontier
+from sealtrail.report import ChainReport, Finding, FindingKind, Verdict
+from sealtrail.seal import ZERO_DIGEST, Kind, Seal, decode_seal, leaf_hash
+from sealtrail.segment import Segment, decode_segment
+from sealtrail.signatures import check_signatures
+from sealtrail.source import MissingObjectError, Source, StoredObject
+from sealtrail.sworn import Sworn, sworn
+
+SKEW_S = 60  # sealer and archive may differ by so much
+
+__all__ = ["ChainVerification", "Openers"]
+
+
+@dataclass(slots=True)
+class _Checked:
+    """The seals of one segment, decoded where they decode; `positions` are the seqs that they stand for."""
+
+    segment: Segment
+    key: str
+    seals: list[Seal | None]
+    leaves: list[bytes]
+    positions: list[int]
+    damages: list[Damage]
+    signed: frozenset[int]  # indices whose signature is valid
+    bad: set[int]  # positions that a finding touches
+
+    def decoded(self) -> list[tuple[int, Seal]]:
+        """Index and seal, where the bytes are a seal of their position."""
+        pairs = zip(self.seals, self.positions, strict=True)
+        return [(i, s) for i, (s, position) in enumerate(pairs) if s is not None and s.seq == position]
+
+
+@dataclass(frozen=True, slots=True)
+class _Before:
+    """The segment before, as it was read; no key: there is none, this is where the chain begins."""
+
+    key: str
+    first_seq: int
+    count: int
+    digest: bytes
+
+
+class ChainVerification:
+    """One chain: feed it every segment in order, then `finish`; read `report`, `findings`, `caveats`."""
+
+    def __init__(
+        self,
+        chain: str,
+        source: Source,
+        keyring: Keyring,
+        documents: Documents,
+        openers: Openers,
+        trusted: bytes | None,
+    ) -> None:
+        self.report = ChainReport(chain)
+        self.findings: list[Finding] = []
+        self.caveats: list[str] = []
+        self.named: set[str] = set()
+        self._chain = chain
+        self._source = source
+        self._keyring = keyring
+        self._emitters = Emitters(chain, keyring)
+        self._contents = ContentsCheck(source, documents, openers, self._emitters, self._find, self._say)
+        self._next_seq = 0
+        self._prev: bytes | None = ZERO_DIGEST
+        self._frontier: Frontier | None = Frontier()
+        self._before: _Before | None = _Before("", 0, 0, ZERO_DIGEST)
+        self._next_offset: int | None = None
+        self._sealed_at_us = 0
+        self._complete = True  # every record so far was there and read
+        self._segments: list[StoredObject] = []
+        self._trusted = self._trust(trusted)
+        self._root_at_trusted: bytes | None = None
+
+    @property
+    def runs(self) -> frozenset[RunKey]:
+        """Every run whose records were read."""
+        return self._emitters.runs
+
+    @property
+    def partitions(self) -> int | None:
+        """How many chains the raw topic has, if this chain's GENESIS was read."""
+        return self._emitters.partitions
+
+    def segment(self, stored: StoredObject, following: int | None) -> None:
+        """Check one segment; `following` is the first seq of the next one, if there is one."""
+        _, first = parse_segment_key(stored.key)
+        self.report.segments += 1
+        self._segments.append(stored)
+        self._place(first, stored.key)
+        count = (following or first + 1) - first
+        try:
+            data = self._source.read(stored.key, stored.version)
+        except (MissingObjectError, UndecidedError) as error:
+            self.caveats.append(f"{stored.key}: {error}")
+            self.report.verdicts[Verdict.UNDECIDED] += count
+            self._skip_to(first + count)
+            return
+        try:  # Step 3
+            segment = decode_segment(data)
+            if (segment.chain, segment.first_seq) != (self._chain, first):
+                raise EvidenceError(f"holds {segment.chain} from seq {segment.first_seq}")
+        except EvidenceError as error:
+            self._find(FindingKind.ALTERED, 3, first, count, stored.key, f"not the segment of its name: {error}")
+            self._skip_to(first + count)
+            return
+        self._check(segment, stored, hashlib.sha256(data).digest())
+
+    def finish(self) -> None:
+        """What can be said only of the chain as a whole."""
+        self._second_pass()
+        findings, undecided = self._emitters.finish(complete=self._complete)
+        for f in findings:  # Step 13
+            self._find(f.kind, 13, f.seq, f.count, "emitters", f.detail)
+        if undecided:
+            self.caveats.append(
+                f"{self._chain}: not all of its contents were read, so {undecided} holes or missing openings "
+                "in the emitters' numbers were not decided"
+            )
+        if self._emitters.open_runs:
+            self.caveats.append(f"{self._chain}: {self._emitters.open_runs} runs have not said that they ended")
+        self._finish_trusted()
+        if self._next_offset is not None:
+            self.report.next_offset = self._next_offset
+
+    def _check(self, segment: Segment, stored: StoredObject, digest: bytes) -> None:
+        key, found_before = stored.key, len(self.findings)
+        word = sworn(segment, self._keyring)
+        for p in word.problems:
+            self._find(p.kind, p.step, segment.first_seq, len(segment.seals), key, p.detail)
+        self._predecessor(word, segment, key)
+        checked = self._seals(segment, key, word.end)
+        agrees = self._tree(checked, word.checkpoint)
+        whole = len(self.findings) == found_before
+        if agrees and word.checkpoint is not None:
+            self._offsets_and_times(checked, word.checkpoint.time_s)
+            self.report.root = word.checkpoint.checkpoint.root.hex()
+            self.report.checkpoint = word.checkpoint.note
+        damaged = {seq for d in checked.damages if d.kind not in _GONE for seq in _span(d)}
+        doubtful = damaged if agrees else damaged | checked.bad
+        by_seq = {seal.seq: seal for _, seal in checked.decoded() if seal.seq not in doubtful}
+        end = word.end if word.end is not None else self._next_seq
+        contents = self._contents.check(segment, stored, by_seq, range(segment.first_seq, max(end, self._next_seq)))
+        self.named |= {r.name for r in segment.contents}
+        self._verdicts(checked, agrees, contents)
+        self._complete &= agrees and len(contents) == len(checked.seals) and set(contents.values()) <= {Verdict.VALID}
+        self._before = _Before(key, segment.first_seq, len(segment.seals), digest) if whole else None
+
+    def _verdicts(self, checked: _Checked, agrees: bool, contents: dict[int, Verdict]) -> None:
+        attested = self._attested(checked)
+        for index, (seal, position) in enumerate(zip(checked.seals, checked.positions, strict=True)):
+            self._count(seal)
+            if seal is None or position in checked.bad:
+                continue
+            if not attested[index] or not agrees:
+                self.report.verdicts[Verdict.UNATTESTED] += 1
+            elif position in contents:
+                self.report.verdicts[contents[position]] += 1
+
+    def _place(self, first: int, key: str) -> None:
+        """Step 4."""
+        if first > self._next_seq:
+            count = first - self._next_seq
+            self._find(FindingKind.MISSING, 4, self._next_seq, count, key, "segments before this one are missing")
+            self._skip_to(first)
+        elif first < self._next_seq:
+            count = self._next_seq - first
+            self._find(FindingKind.FORKED, 4, first, count, key, "begins before the segment before it ended")
+            self._skip_to(first)
+
+    def _skip_to(self, seq: int) -> None:
+        """Go on at `seq` with nothing known of what came before."""
+        self._next_seq = seq
+        self._prev = self._frontier = self._next_offset = self._before = None
+        self._complete = False
+
+    def _predecessor(self, word: Sworn, segment: Segment, key: str) -> None:
+        """Step 5, the digest of the segment before: it is that one which is not as it was, if only that differs."""
+        before = self._before
+        if word.statement is None or before is None or word.statement.previous == before.digest:
+            return
+        if before.key:
+            detail = "not the bytes that the statement of the segment after it names"
+            self._find(FindingKind.ALTERED, 5, before.first_seq, before.count, before.key, detail)
+        else:
+            detail = "its statement names a segment before it, but here the chain begins"
+            self._find(FindingKind.ALTERED, 5, segment.first_seq, len(segment.seals), key, detail)
+
+    def _seals(self, segment: Segment, key: str, end: int | None) -> _Checked:
+        """Steps 6 and 7; `end` is where the archive's key says that the segment ends."""
+        first = segment.first_seq
+        seals: list[Seal | None] = []
+        for data in segment.seals:
+            try:
+                seal = decode_seal(data)
+                seals.append(seal if seal.chain == self._chain else None)
+            except EvidenceError:
+                seals.append(None)
+        run = Run(seals, [leaf_hash(data) for data in segment.seals], first, self._prev)
+        positions, damages = number(run, first + len(seals) if end is None else end)
+        checked = _Checked(segment, key, seals, list(run.leaves), positions, damages, frozenset(), set())
+        checked.signed, problems = check_signatures(checked.decoded(), checked.leaves, segment.signatures, self._keyring)
+        damages += broken_links(run, positions, damages, checked.signed)
+        for d in sorted(damages, key=lambda d: d.seq):
+            self._find(d.kind, 6, d.seq, d.count, key, d.detail)
+        stored_end = max(positions, default=first - 1) + 1
+        if end is not None and stored_end != end:
+            damages.append(_tail(stored_end, end))
+            self._find(damages[-1].kind, 10, damages[-1].seq, damages[-1].count, key, damages[-1].detail)
+        checked.bad = {seq for d in damages if d.kind not in _GONE for seq in _span(d)}
+        gone = [_span(d) for d in damages if d.kind in _GONE]
+        for kind, seq, detail in problems:
+            if seq not in checked.bad and not any(seq in span for span in gone):
+                self._find(kind, 7, seq, 1, key, detail)
+                checked.bad.add(seq)
+        self._next_seq = stored_end if end is None else end
+        self._prev = checked.leaves[-1] if checked.leaves else self._prev
+        return checked
+
+    def _offsets_and_times(self, checked: _Checked, time_s: int) -> None:
+        """Steps 8 and 9, of seals that agree with their checkpoint: else what they say means nothing."""
+        late = []
+        for seal in checked.seals:
+            if seal is None:
+                continue  # cannot be: they agree
+            problem = _offset_problem(seal, self._next_offset)
+            if problem is not None:
+                self._bad(checked, FindingKind.HOLES, 8, seal.seq, problem)
+            self._next_offset = seal.next_offset
+            if seal.sealed_at_us < self._sealed_at_us:
+                self._bad(checked, FindingKind.ALTERED, 9, seal.seq, "sealed before the seal before it")
+            self._sealed_at_us = seal.sealed_at_us
+            if seal.sealed_at_us / 1e6 > time_s + SKEW_S:
+                late.append(seal.seq)
+        if late:
+            detail = "sealed later than the checkpoint that covers it"
+            self._find(FindingKind.ALTERED, 9, late[0], len(late), checked.key, detail)
+            checked.bad |= set(late)
+
+    def _bad(self, checked: _Checked, kind: FindingKind, step: int, seq: int, detail: str) -> None:
+        self._find(kind, step, seq, 1, checked.key, detail)
+        checked.bad.add(seq)
+
+    def _tree(self, checked: _Checked, signed: SignedCheckpoint | None) -> bool:
+        """Step 10: whether these very seals make the tree that a genuine checkpoint states."""
+        segment, key = checked.segment, checked.key
+        first = segment.first_seq
+        tree = self._frontier.copy() if self._frontier is not None else None
+        try:
+            stated = Frontier(first, segment.frontier)
+            if tree is not None and stated.hashes != tree.hashes:
+                raise EvidenceError("its frontier is not that of the tree before it")
+            tree = stated
+        except EvidenceError as error:
+            self._find(FindingKind.ALTERED, 10, first, 1, key, str(error))
+        root_at_trusted = None
+        if tree is not None:
+            for leaf in (*checked.leaves, None):
+                if self._trusted is not None and tree.size == self._trusted.checkpoint.size:
+                    root_at_trusted = tree.root()
+                if leaf is not None:
+                    tree.append(leaf)
+            if signed is not None and (signed.checkpoint.size, signed.checkpoint.root) == (tree.size, tree.root()):
+                self._frontier = tree
+                self._root_at_trusted = root_at_trusted or self._root_at_trusted
+                return True
+        if signed is not None and tree is not None and not checked.bad and not checked.damages:
+            detail = "these seals are not those that the checkpoint covers"
+            self._find(FindingKind.ALTERED, 10, first, len(checked.seals), key, detail)
+            checked.bad |= set(checked.positions)
+        self._skip_to(self._next_seq)
+        return False
+
+    def _attested(self, checked: _Checked) -> list[bool]:
+        """For each seal, whether a valid signature at or after it vouches for it through unbroken links."""
+        attested = [False] * len(checked.seals)
+        vouched = False
+        for index in range(len(checked.seals) - 1, -1, -1):
+            seal = checked.seals[index]
+            vouched = seal is not None and (vouched or index in checked.signed)
+            attested[index] = vouched
+            before = checked.leaves[index - 1] if index else None
+            vouched = vouched and seal is not None and seal.prev == before
+        return attested
+
+    def _count(self, seal: Seal | None) -> None:
+        self.report.seals += 1
+        if seal is not None:
+            self.report.kinds[seal.kind.value] += 1
+            self.report.raw_offsets += seal.source_count
+            self.report.gap_offsets += seal.source_count if seal.kind is Kind.GAP else 0
+            if seal.kind in (Kind.REJECTED, Kind.GAP):
+                self.report.reasons[seal.reason.label] += 1
+
+    def _second_pass(self) -> None:
+        """The events that duplicates repeat, read again only where there are duplicates."""
+        if not self._emitters.repeated:
+            return
+        for stored in self._segments:
+            try:
+                segment = decode_segment(self._source.read(stored.key, stored.version))
+            except (EvidenceError, UndecidedError):
+                continue  # said in the first pass
+            self._contents.originals(segment)
+
+    def _trust(self, data: bytes | None) -> SignedCheckpoint | None:
+        """Step 14, first half: the caller's checkpoint must be the archive's own word."""
+        if data is None:
+            return None
+        for certificate in self._keyring.of_role(Role.ARCHIVE):
+            if not certificate.speaks_for(self._chain):
+                continue
+            try:
+                signed = verify_checkpoint(data, certificate.public)
+            except EvidenceError:
+                continue  # another of the archive's keys may have signed it
+            if signed.checkpoint.origin == self._chain:
+                return signed
+        detail = "the checkpoint given for this chain is signed by no certified key of this archive"
+        self._find(FindingKind.UNKNOWN_KEY, 14, 0, 1, "checkpoint", detail)
+        return None
+
+    def _finish_trusted(self) -> None:
+        """Step 14."""
+        if self._trusted is None:
+            return
+        stated = self._trusted.checkpoint
+        if self._next_seq < stated.size:
+            detail = f"a checkpoint of {self._trusted.time_s} covers {stated.size} seals; the archive ends at {self._next_seq}"
+            count = stated.size - self._next_seq
+            self._find(FindingKind.TRUNCATED, 14, self._next_seq, count, "checkpoint", detail)
+        elif self._root_at_trusted is None:
+            self.caveats.append(
+                f"{self._chain}: damage before seq {stated.size} keeps the trusted checkpoint from being compared"
+            )
+        elif self._root_at_trusted != stated.root:
+            ours = base64.b64encode(self._root_at_trusted).decode()
+            detail = f"the trusted checkpoint states another root for the first {stated.size} seals than {ours}"
+            self._find(FindingKind.FORKED, 14, 0, stated.size, "checkpoint", detail)
+
+    def _find(self, kind: FindingKind, step: int, seq: int, count: int, where: str, detail: str) -> None:
+        self.findings.append(Finding(kind, step, self._chain, seq, count, where, detail))
+
+    def _say(self, caveat: str) -> None:
+        if caveat not in self.caveats:
+            self.caveats.append(caveat)
+
+
+_GONE = frozenset({FindingKind.MISSING, FindingKind.TRUNCATED})
+
+
+def _span(damage: Damage) -> range:
+    return range(damage.seq, damage.seq + damage.count)
+
+
+def _tail(stored_end: int, end: int) -> Damage:
+    """Seals cut from a segment's end, or put there."""
+    if stored_end < end:
+        detail = f"the archive's key speaks of seals up to {end - 1}"
+        return Damage(FindingKind.TRUNCATED, stored_end, end - stored_end, detail)
+    return Damage(FindingKind.INSERTED, end, stored_end - end, f"the archive's key speaks of seals up to {end - 1} only")
+
+
+def _offset_problem(seal: Seal, expected: int | None) -> str | None:
+    """Whether a seal accounts for the raw offsets that its kind and the seal before it ask for."""
+    if (seal.kind is Kind.GENESIS) != (seal.seq == 0):
+        return "GENESIS is a chain's first seal, and no other"
+    if expected is not None and seal.source_offset != expected:
+        return f"accounts for raw offsets from {seal.source_offset}; {expected} is next"
+    alone = 0 if seal.kind in (Kind.GENESIS, Kind.HEARTBEAT) else 1
+    if seal.source_count != alone and not (seal.kind is Kind.GAP and seal.source_count > 0):
+        return f"{seal.kind} accounts for {seal.source_count} offsets"
+    return None

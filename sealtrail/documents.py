@@ -1,0 +1,81 @@
+"""Texts that the archive keeps so that a stranger can read it: schemas by their SHA-256, policies by theirs."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+
+from sealtrail.avro import Codec
+from sealtrail.errors import EvidenceError, UndecidedError
+from sealtrail.layout import policy_key, policy_pair_key, schema_key
+from sealtrail.source import Source
+
+_PAIR = re.compile(rb"base ([0-9a-f]{64})\ntenant ([0-9a-f]{64})\n")
+
+
+class Documents:
+    """Schemas of an archive, each read and compiled once."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._codecs: dict[bytes, Codec | str] = {}
+        self._policies: dict[bytes, str] = {}
+
+    def codec(self, digest: bytes) -> Codec:
+        """The codec of a schema.
+
+        Raises:
+            UndecidedError: the archive does not hold its text, or holds another under its name.
+        """
+        found = self._codecs.get(digest)
+        if found is None:
+            found = self._codecs[digest] = self._read(digest)
+        if isinstance(found, str):
+            raise UndecidedError(found)
+        return found
+
+    def policy_problem(self, combined: bytes) -> str:
+        """Why the policy of a record cannot be read from the archive; "" if its texts are there, unaltered."""
+        if combined not in self._policies:
+            self._policies[combined] = self._check_policy(combined)
+        return self._policies[combined]
+
+    def _check_policy(self, combined: bytes) -> str:
+        key = policy_pair_key(combined)
+        for data in self._versions(key):
+            match = _PAIR.fullmatch(data)
+            if match is None:
+                continue
+            base, tenant = bytes.fromhex(match[1].decode()), bytes.fromhex(match[2].decode())
+            if hashlib.sha256(base + tenant).digest() != combined:
+                continue
+            missing = [d for d in (base, tenant) if any(d) and not self._holds(policy_key(d), d)]
+            return f"{policy_key(missing[0])}: not in the archive" if missing else ""
+        return f"{key}: not in the archive, or not the two digests that its name stands for"
+
+    def _holds(self, key: str, digest: bytes) -> bool:
+        return any(hashlib.sha256(data).digest() == digest for data in self._versions(key))
+
+    def _versions(self, key: str) -> Iterator[bytes]:
+        for stored in self._source.list(key):
+            if stored.key == key and not stored.is_marker:
+                try:
+                    yield self._source.read(key, stored.version)
+                except EvidenceError:
+                    continue  # another version may be there
+
+    def _read(self, digest: bytes) -> Codec | str:
+        key = schema_key(digest)
+        found = f"{key}: not in the archive"
+        for stored in self._source.list(key):
+            if stored.key != key or stored.is_marker:
+                continue
+            try:
+                text = self._source.read(key, stored.version)
+                if hashlib.sha256(text).digest() == digest:
+                    return Codec(text.decode("utf-8"))
+                found = f"{key}: the text is not the one that its name says"
+            except (EvidenceError, UnicodeDecodeError) as error:
+                found = f"{key}: {error}"
+        return found

@@ -1,0 +1,271 @@
+"""The seal, the sealed event and the digests that bind them.
+
+The seal is the small permanent record; the content may expire or be erased without breaking a
+proof. Layout and rules: design §5; `sealtrail/avsc/seal.avsc`. Nothing here decides anything:
+`chain` does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from dataclasses import dataclass
+from enum import IntFlag, StrEnum
+from typing import Any
+
+from sealtrail.avro import Codec, packaged
+from sealtrail.errors import EvidenceError
+
+VERSION = 1
+ZERO_DIGEST = bytes(32)
+ZERO_EVENT_ID = bytes(16)
+MAX_SEAL_SIZE = 65_535  # C2SP tlog-tiles writes an entry's length in 16 bits
+DEPLOYMENT_TENANT = "@deployment"  # owns what belongs to no tenant: notes, pulses
+
+_CONTENT_CONTEXT = b"sealtrail/content/v1\n"
+_SEAL_CONTEXT = b"sealtrail/seal/v1\n"
+
+
+class Kind(StrEnum):
+    """What a seal accounts for."""
+
+    GENESIS = "GENESIS"
+    EVENT = "EVENT"
+    DUPLICATE = "DUPLICATE"
+    REJECTED = "REJECTED"
+    GAP = "GAP"
+    HEARTBEAT = "HEARTBEAT"
+
+
+class Reason(StrEnum):
+    """Why a raw record was rejected, or why offsets hold no event."""
+
+    NONE = "NONE"
+    UNDECODABLE = "UNDECODABLE"
+    UNKNOWN_SCHEMA = "UNKNOWN_SCHEMA"
+    TOO_LARGE = "TOO_LARGE"
+    CONTRACT = "CONTRACT"
+    NOT_AUTHENTIC = "NOT_AUTHENTIC"
+    NOT_ENTITLED = "NOT_ENTITLED"
+    WRONG_REGION = "WRONG_REGION"
+    SEQUENCE_WILD = "SEQUENCE_WILD"
+    UNPROCESSABLE = "UNPROCESSABLE"
+    EXPIRED = "EXPIRED"
+    NOT_DATA = "NOT_DATA"
+
+    @property
+    def label(self) -> str:
+        """The printed form: `not-authentic`."""
+        return self.value.lower().replace("_", "-")
+
+
+class LogClass(StrEnum):
+    """The five classes of the policy, and NONE for what is not an event."""
+
+    SECURITY = "SECURITY"
+    OPERATIONAL = "OPERATIONAL"
+    COMPLIANCE = "COMPLIANCE"
+    ADMIN = "ADMIN"
+    DEBUG = "DEBUG"
+    NONE = "NONE"
+
+
+class Route(IntFlag):
+    """The outputs that a seal was sent to."""
+
+    ARCHIVE = 1
+    HOT = 2
+    SIEM = 4
+    QUARANTINE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Seal:
+    """One seal; field for field `seal.avsc`. Times are integers, UTC."""
+
+    prev: bytes
+    content_digest: bytes
+    scope: bytes
+    kind: Kind
+    reason: Reason
+    log_class: LogClass
+    signed: bool
+    routes: Route
+    seq: int
+    source_offset: int
+    source_count: int
+    sealed_at_us: int
+    retain_until_ms: int
+    chain: str
+    version: int = VERSION
+
+    @property
+    def next_offset(self) -> int:
+        """The first raw offset that this seal and those before it do not account for."""
+        return self.source_offset + self.source_count
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """An Ed25519 signature and the id (SHA-256 of the public key) of the key that made it."""
+
+    key_id: bytes
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What a seal's content digest covers; erased or expired as one."""
+
+    salt: bytes
+    policy: bytes
+    content_schema: bytes
+    event_id: bytes
+    content: bytes
+
+    def digest(self) -> bytes:
+        """32 bytes: SHA-256 over context line, salt, policy, schema, event id and content."""
+        digest = hashlib.sha256(_CONTENT_CONTEXT)
+        for part in (self.salt, self.policy, self.content_schema, self.event_id, self.content):
+            digest.update(part)
+        return digest.digest()
+
+
+@dataclass(frozen=True, slots=True)
+class SealedEvent:
+    """A seal's exact bytes, its content and its signature, as they travel on the topics."""
+
+    seal: bytes
+    content: Content
+    signature: Signature | None
+
+
+SEAL = Codec(packaged("seal"))
+SEALED_EVENT = Codec(packaged("sealed_event"))
+SEAL_NOTE = Codec(packaged("seal_note"))
+
+
+def leaf_hash(seal: bytes) -> bytes:
+    """RFC 6962 leaf hash of a seal's exact bytes; `prev` of the next seal."""
+    return hashlib.sha256(b"\x00" + seal).digest()
+
+
+def seal_message(leaf: bytes) -> bytes:
+    """The message that a sealer signs for a leaf hash."""
+    return _SEAL_CONTEXT + leaf
+
+
+def scope_key(disclosure_key: bytes, tenant: str, chain: str) -> bytes:
+    """The key that shows, when released, that none of one tenant's seals of one chain is missing."""
+    name = tenant.encode()
+    return hmac.digest(disclosure_key, len(name).to_bytes(4, "big") + name + chain.encode(), "sha256")
+
+
+def scope(key: bytes, seq: int) -> bytes:
+    """16 bytes: whose seal this is, to holders of `scope_key`; noise to others."""
+    return hmac.digest(key, seq.to_bytes(8, "big"), "sha256")[:16]
+
+
+def encode_seal(seal: Seal) -> bytes:
+    """The exact bytes of a seal.
+
+    Raises:
+        EvidenceError: longer than 65,535 bytes.
+    """
+    data = SEAL.encode(
+        {
+            "prev": seal.prev,
+            "content_digest": seal.content_digest,
+            "scope": seal.scope,
+            "version": seal.version,
+            "kind": seal.kind,
+            "reason": seal.reason,
+            "log_class": seal.log_class,
+            "signed": seal.signed,
+            "routes": int(seal.routes),
+            "seq": seal.seq,
+            "source_offset": seal.source_offset,
+            "source_count": seal.source_count,
+            "sealed_at": seal.sealed_at_us,
+            "retain_until": seal.retain_until_ms,
+            "chain": seal.chain,
+        }
+    )
+    if len(data) > MAX_SEAL_SIZE:
+        raise EvidenceError(f"seal of {len(data)} bytes; at most {MAX_SEAL_SIZE}")
+    return data
+
+
+def decode_seal(data: bytes) -> Seal:
+    """The seal of strict bytes.
+
+    Raises:
+        EvidenceError: not a seal, not canonical, of another version, or longer than 65,535 bytes.
+    """
+    if len(data) > MAX_SEAL_SIZE:
+        raise EvidenceError(f"seal of {len(data)} bytes; at most {MAX_SEAL_SIZE}")
+    value = SEAL.decode(data)
+    if value["version"] != VERSION:
+        raise EvidenceError(f"seal version {value['version']}; this verifier knows {VERSION}")
+    if not 0 <= value["routes"] <= int(Route.ARCHIVE | Route.HOT | Route.SIEM | Route.QUARANTINE):
+        raise EvidenceError("unknown route bits")
+    if min(value["seq"], value["source_offset"], value["source_count"]) < 0:
+        raise EvidenceError("negative seq, source offset or count")
+    return Seal(
+        prev=value["prev"],
+        content_digest=value["content_digest"],
+        scope=value["scope"],
+        kind=Kind(value["kind"]),
+        reason=Reason(value["reason"]),
+        log_class=LogClass(value["log_class"]),
+        signed=value["signed"],
+        routes=Route(value["routes"]),
+        seq=value["seq"],
+        source_offset=value["source_offset"],
+        source_count=value["source_count"],
+        sealed_at_us=value["sealed_at"],
+        retain_until_ms=value["retain_until"],
+        chain=value["chain"],
+    )
+
+
+def encode_sealed_event(event: SealedEvent) -> bytes:
+    """The bytes of a sealed event as produced to the output topics."""
+    content = event.content
+    signature = event.signature
+    return SEALED_EVENT.encode(
+        {
+            "seal": event.seal,
+            "salt": content.salt,
+            "policy": content.policy,
+            "content_schema": content.content_schema,
+            "event_id": content.event_id,
+            "content": content.content,
+            "signature": None if signature is None else {"key_id": signature.key_id, "value": signature.value},
+        }
+    )
+
+
+def decode_sealed_event(data: bytes) -> SealedEvent:
+    """The sealed event of strict bytes.
+
+    Raises:
+        EvidenceError: not a sealed event, or not canonical.
+    """
+    value = SEALED_EVENT.decode(data)
+    signature = value["signature"]
+    return SealedEvent(
+        seal=value["seal"],
+        content=content_of(value),
+        signature=None if signature is None else Signature(signature["key_id"], signature["value"]),
+    )
+
+
+def content_of(row: dict[str, Any]) -> Content:
+    """The five fields of a content, from any record that carries them by their names."""
+    return Content(row["salt"], row["policy"], row["content_schema"], row["event_id"], row["content"])
+
+
+def encode_note(**fields: object) -> bytes:
+    """The bytes of a SealNote; fields left out are null."""
+    return SEAL_NOTE.encode(fields)

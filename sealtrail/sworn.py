@@ -1,0 +1,115 @@
+"""What the archive's key swears of one segment: its checkpoint and its statement, signatures checked.
+
+A segment carries no other note and no other signature than these three, so whatever is added to them
+is a finding. Whether what they say is true of the seals is not decided here: `chainverify` does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sealtrail.certificate import Certificate, Keyring, Role
+from sealtrail.checkpoint import SignedCheckpoint, verify_checkpoint
+from sealtrail.errors import EvidenceError
+from sealtrail.note import ED25519, NoteKey, parse_note, verify_note
+from sealtrail.report import FindingKind
+from sealtrail.segment import Segment, Statement, parse_statement, references_digest
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something wrong with a note, found in a step of `verify`."""
+
+    kind: FindingKind
+    step: int
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sworn:
+    """Checkpoint and statement where they are genuine and of this segment; None where they are not."""
+
+    checkpoint: SignedCheckpoint | None
+    statement: Statement | None
+    problems: tuple[Problem, ...]
+
+    @property
+    def end(self) -> int | None:
+        """The seq after the segment's last one; None if neither note says so."""
+        if self.statement is not None:
+            return self.statement.first_seq + self.statement.count
+        return None if self.checkpoint is None else self.checkpoint.checkpoint.size
+
+
+def sworn(segment: Segment, keyring: Keyring) -> Sworn:
+    """Check both notes of a segment against the certified keys of the archive."""
+    problems: list[Problem] = []
+    keys = tuple(c for c in keyring.of_role(Role.ARCHIVE) if c.speaks_for(segment.chain))
+    statement, stater = _statement(segment, keys, problems)
+    checkpoint, checker = _checkpoint(segment, keys, problems)
+    if stater is not None and checker is not None and stater != checker:
+        # Both are made at once. The checkpoint has a time; a key that is past its own must not speak beside it.
+        problems.append(Problem(FindingKind.BAD_SIGNATURE, 5, "statement: signed by another key than the checkpoint"))
+        statement = None
+    if checkpoint is not None:
+        size = checkpoint.checkpoint.size
+        end = size if statement is None else statement.first_seq + statement.count
+        if size != end or size < segment.first_seq:
+            said = f"the checkpoint covers {size} seals, but the segment's are {segment.first_seq} to {end - 1}"
+            problems.append(Problem(FindingKind.ALTERED, 10, said))
+            checkpoint = None
+    return Sworn(checkpoint, statement, tuple(problems))
+
+
+def _statement(
+    segment: Segment, keys: tuple[Certificate, ...], problems: list[Problem]
+) -> tuple[Statement | None, Certificate | None]:
+    """Step 5, all but the digest of the segment before; and the key that signed."""
+    try:
+        note = parse_note(segment.statement.encode())
+        statement = parse_statement(note.text)
+        if (statement.chain, statement.first_seq) != (segment.chain, segment.first_seq):
+            raise EvidenceError("it speaks of another segment")
+        if len(note.signatures) != 1:
+            raise EvidenceError(f"{len(note.signatures)} signatures; expected one")
+    except EvidenceError as error:
+        problems.append(Problem(FindingKind.ALTERED, 5, f"statement: {error}"))
+        return None, None
+    problem = "no key of the archive is certified"
+    for certificate in keys:
+        try:
+            verify_note(note, NoteKey(segment.chain, ED25519, certificate.public))
+        except EvidenceError as error:
+            problem = str(error)
+            continue
+        if statement.references != references_digest(segment.contents):
+            problems.append(Problem(FindingKind.ALTERED, 5, "its references are not those that its statement binds"))
+        return statement, certificate
+    problems.append(Problem(FindingKind.BAD_SIGNATURE, 5, f"statement: {problem}"))
+    return None, None
+
+
+def _checkpoint(
+    segment: Segment, keys: tuple[Certificate, ...], problems: list[Problem]
+) -> tuple[SignedCheckpoint | None, Certificate | None]:
+    """Step 10, the signatures; and the key that made them."""
+    problem = "no key of the archive is certified"
+    data = segment.checkpoint.encode()
+    for certificate in keys:
+        try:
+            signed = verify_checkpoint(data, certificate.public)
+        except EvidenceError as error:
+            problem = str(error)
+            continue
+        signatures = len(parse_note(data).signatures)
+        if signed.checkpoint.origin != segment.chain:
+            problem = "it is another chain's"
+        elif not certificate.covers(signed.time_s):
+            problem = "it was made outside its key's time"
+        elif signatures != 2:
+            problem = f"{signatures} signatures; expected signature and cosignature"
+        else:
+            return signed, certificate
+        break
+    problems.append(Problem(FindingKind.BAD_SIGNATURE, 10, f"checkpoint: {problem}"))
+    return None, None

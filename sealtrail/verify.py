@@ -1,0 +1,182 @@
+"""Verification of an archive: what it holds, against what it swears.
+
+Arguments are a `Source` to read, the root's public key, what opens tenants' contents, and, if the
+caller kept any, earlier checkpoints. I/O is the source's; nothing imported here writes. Steps:
+
+1.  Every certificate in the archive is signed by the root.
+2.  No segment hides under a delete marker or a second version.
+    For each chain, segment by segment:
+3.  The object is one canonical segment, of the chain and first seq that its name says.
+4.  It begins where the one before ended.
+5.  Its statement, signed by the archive's key, binds the segment before it and its references.
+6.  Its seals are canonical, numbered without holes, each naming the leaf hash of the one before.
+7.  Every seal that says `signed` has a valid signature of a certified sealer key; none is unattested.
+8.  The seals account for every raw offset exactly once.
+9.  Their times never decrease, and are not later than the checkpoint's.
+10. The Merkle tree over them has the root that the checkpoint, signed and cosigned, states.
+11. Every content that the segment refers to is there, unaltered, and matches its seal's digest.
+12. Objects are locked at least until their seals' `retain_until`.
+    For each chain as a whole:
+13. Emitters' numbers have no holes and no reuse; every run was opened by its source's key, in one chain.
+14. A trusted earlier checkpoint lies on the same tree.
+
+What was not given cannot be ruled out, and the report says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import groupby
+
+from sealtrail.certificate import Certificate, Keyring, UnknownRoleError, verify_certificate
+from sealtrail.chainverify import ChainVerification, Openers
+from sealtrail.documents import Documents
+from sealtrail.emitters import RunKey
+from sealtrail.errors import EvidenceError
+from sealtrail.layout import CHAINS, CONTENTS, KEYS, certificate_key, parse_segment_key, segments_prefix
+from sealtrail.note import NoteKey
+from sealtrail.report import Finding, FindingKind, Report
+from sealtrail.source import Source, StoredObject
+
+MAX_PARTITIONS = 65_536  # that are looked for by name
+Progress = Callable[[str, int], None]
+"""Called with a chain and how many of its seals were checked so far."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """What the verifier holds by itself, from outside the archive.
+
+    Args:
+        root: the root's public key.
+        openers: HPKE openers by key id, for the tenants' contents that were released.
+        checkpoints: by chain, a checkpoint that was kept from earlier: a signed note's bytes.
+    """
+
+    root: NoteKey
+    openers: Openers = field(default_factory=dict)
+    checkpoints: Mapping[str, bytes] = field(default_factory=dict)
+
+
+def verify_archive(source: Source, trust: Trust, *, prefix: str = "", progress: Progress | None = None) -> Report:
+    """Verify the chains whose names begin with `prefix`.
+
+    Raises:
+        UndecidedError: the store did not answer a listing, or give a certificate that it lists, so that nothing
+            can be said of the whole.
+    """
+    report = Report()
+    keyring = _certificates(source, trust.root, report)
+    documents = Documents(source)
+    named: set[str] = set()
+    seen: set[str] = set()
+    homes: dict[RunKey, str] = {}
+    partitions: dict[str, int] = {}
+    for chain, objects in _chains(source, prefix, report):
+        seen.add(chain)
+        verification = ChainVerification(chain, source, keyring, documents, trust.openers, trust.checkpoints.get(chain))
+        for stored, following in objects:
+            verification.segment(stored, following)
+            if progress is not None:
+                progress(chain, verification.report.seals)
+        verification.finish()
+        named |= verification.named
+        _homes(verification, homes, report)
+        if verification.partitions is not None:
+            partitions[chain.rpartition("/")[0]] = verification.partitions
+        report.chains.append(verification.report)
+        report.findings += verification.findings
+        report.caveats += verification.caveats
+    for chain in sorted(set(trust.checkpoints) - seen):
+        if chain.startswith(prefix):
+            detail = "a trusted checkpoint speaks of it, but the archive holds no segment of it"
+            report.findings.append(Finding(FindingKind.TRUNCATED, 14, chain, 0, 1, segments_prefix(chain), detail))
+    report.orphans = sum(1 for o in source.list(CONTENTS) if not o.is_marker and f"/{prefix}" in o.key and o.key not in named)
+    _absent_chains(partitions, seen, prefix, report)
+    _caveats(report, trust, seen)
+    return report
+
+
+def _homes(verification: ChainVerification, homes: dict[RunKey, str], report: Report) -> None:
+    """Step 13, over chains: a run belongs to one partition; its records on another were replayed there."""
+    for run in sorted(verification.runs):
+        chain = verification.report.chain
+        home = homes.setdefault(run, chain)
+        if home != chain:
+            detail = f"run {run[0]} epoch {run[1].hex()} shows in {home} too"
+            report.findings.append(Finding(FindingKind.INSERTED, 13, chain, 0, 1, "emitters", detail))
+
+
+def _absent_chains(partitions: Mapping[str, int], seen: set[str], prefix: str, report: Report) -> None:
+    """Chains that a GENESIS speaks of and the archive does not hold: not yet archived, or taken away."""
+    for topic, count in sorted(partitions.items()):
+        chains = (f"{topic}/{number}" for number in range(min(count, MAX_PARTITIONS)))
+        absent = [chain for chain in chains if chain not in seen and chain.startswith(prefix)]
+        if absent:
+            report.caveats.append(f"{topic}: {len(absent)} of {count} chains have no segment, {absent[0]} first")
+
+
+def _certificates(source: Source, root: NoteKey, report: Report) -> Keyring:
+    """Step 1. Certificates that do not verify are findings, and count for nothing."""
+    certificates: dict[bytes, Certificate] = {}
+    for stored in source.list(KEYS):
+        if stored.is_marker:
+            report.findings.append(_hidden(stored, "", None, "a delete marker hides a certificate"))
+            continue
+        try:
+            certificate = verify_certificate(source.read(stored.key, stored.version), root)
+            if stored.key != certificate_key(certificate.key_id):
+                raise EvidenceError("it lies under another key's name")
+            if certificates.setdefault(certificate.key_id, certificate) != certificate:
+                raise EvidenceError("a second, different certificate of one key")
+        except UnknownRoleError as error:
+            report.caveats.append(f"{stored.key}: {error}")
+        except EvidenceError as error:
+            report.findings.append(Finding(FindingKind.UNKNOWN_KEY, 1, "", None, 1, stored.key, str(error)))
+    return Keyring(certificates.values())
+
+
+def _chains(source: Source, prefix: str, report: Report) -> Iterator[tuple[str, list[tuple[StoredObject, int | None]]]]:
+    """Step 2: each chain with its segments in order, and the first seq of the segment that follows each."""
+    segments = []
+    for key, versions in groupby(source.list(CHAINS + prefix), key=lambda o: o.key):
+        listed = list(versions)
+        try:
+            chain, first = parse_segment_key(key)
+        except EvidenceError:
+            report.findings.append(Finding(FindingKind.INSERTED, 2, "", None, 1, key, "not a segment's name"))
+            continue
+        bodies = [o for o in listed if not o.is_marker]
+        if len(bodies) < len(listed):
+            report.findings.append(_hidden(listed[0], chain, first, "a delete marker hides a segment"))
+        if len(bodies) > 1:
+            report.findings.append(_hidden(bodies[0], chain, first, f"{len(bodies)} versions of a segment"))
+        if bodies:
+            segments.append((chain, first, bodies[-1]))  # the oldest: what was first put under the name
+    segments.sort(key=lambda s: s[:2])
+    for chain, group in groupby(segments, key=lambda s: s[0]):
+        found = list(group)
+        following = [first for _, first, _ in found[1:]] + [None]
+        yield chain, [(stored, after) for (_, _, stored), after in zip(found, following, strict=True)]
+
+
+def _hidden(stored: StoredObject, chain: str, seq: int | None, detail: str) -> Finding:
+    return Finding(FindingKind.HIDDEN, 2, chain, seq, 1, stored.key, detail)
+
+
+def _caveats(report: Report, trust: Trust, seen: set[str]) -> None:
+    unchecked = sorted(seen - set(trust.checkpoints))
+    if unchecked:
+        report.caveats.append(
+            f"no earlier checkpoint was given for {len(unchecked)} of {len(seen)} chains: "
+            "segments cut from their ends cannot be ruled out"
+        )
+    expired = sum(c.reasons["expired"] for c in report.chains)
+    if expired:
+        report.caveats.append(f"{expired} gaps: raw records expired before they were sealed; what they were is not known")
+    if not trust.openers:
+        report.caveats.append("no tenant keys were given: contents were checked as objects only, not against their seals")
+    report.caveats.append(
+        "the store's locks were not put to the test (no self-test record): that it enforces what it states is its word"
+    )

@@ -1,0 +1,239 @@
+"""Makes the vectors in this folder: `python -m tests.vectors.make`; with `--kept` also those that draw randomness.
+
+`good/` is what this version writes, from keys of fixed seeds, so that another implementation can be held against it and a
+change of the format shows as a change of a file. `bad/<decoder>/` is what that decoder must refuse, named for what is wrong.
+`kept/` are values that hold an HPKE ciphertext: made once, then only read; opening them must go on working.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from sealtrail.avro import write_container
+from sealtrail.certificate import Role
+from sealtrail.checkpoint import Checkpoint, sign_checkpoint
+from sealtrail.merkle import Frontier, node_hash
+from sealtrail.seal import (
+    SEAL,
+    SEAL_NOTE,
+    Content,
+    Kind,
+    LogClass,
+    Reason,
+    Route,
+    Seal,
+    SealedEvent,
+    Signature,
+    encode_note,
+    encode_seal,
+    encode_sealed_event,
+    leaf_hash,
+    scope,
+    scope_key,
+    seal_message,
+)
+from sealtrail.segment import SEGMENT, Reference, Segment, encode_frames, encode_segment, seal_frame
+from sealtrail.session import mac_key, open_run, record_mac
+from tests.archives import (
+    AUDIENCE,
+    CHAINS,
+    PART,
+    START_S,
+    RunScript,
+    certificate,
+    counted,
+    epoch,
+    opening_key,
+    public_of,
+    seed,
+    signing_key,
+    statement_of,
+    tenant_public,
+)
+
+FOLDER = Path(__file__).parent
+CHAIN = CHAINS[0]
+CONTENT = Content(bytes(range(16)), bytes(range(32)), SEAL_NOTE.sha256, bytes(16), encode_note(detail="st-mac"))
+SEAL_0 = Seal(
+    prev=bytes(32),
+    content_digest=CONTENT.digest(),
+    scope=scope(scope_key(seed("disclosure"), "@deployment", CHAIN), 0),
+    kind=Kind.GENESIS,
+    reason=Reason.NONE,
+    log_class=LogClass.NONE,
+    signed=False,
+    routes=Route.ARCHIVE,
+    seq=0,
+    source_offset=0,
+    source_count=0,
+    sealed_at_us=START_S * 1_000_000,
+    retain_until_ms=1_792_540_800_000,
+    chain=CHAIN,
+)
+SEAL_1 = replace(
+    SEAL_0,
+    prev=leaf_hash(encode_seal(SEAL_0)),
+    kind=Kind.REJECTED,
+    reason=Reason.NOT_AUTHENTIC,
+    signed=True,
+    routes=Route.ARCHIVE | Route.QUARANTINE,
+    seq=1,
+    source_count=1,
+)
+RUN = RunScript("github", epoch(1)).run
+
+
+_TWO_TO_THE_60 = b"\x80\x80\x80\x80\x80\x80\x80\x80\x20"  # as Avro writes it
+
+
+def signature(seal: bytes) -> Signature:
+    """The sealer's."""
+    key = signing_key("sealer")
+    return Signature(hashlib.sha256(public_of("sealer")).digest(), key.sign(seal_message(leaf_hash(seal))))
+
+
+def segment() -> Segment:
+    """Both seals, archived."""
+    seals = (encode_seal(SEAL_0), encode_seal(SEAL_1))
+    frontier = Frontier()
+    for data in seals:
+        frontier.append(leaf_hash(data))
+    key = signing_key("archive")
+    checkpoint = sign_checkpoint(Checkpoint(CHAIN, 2, frontier.root()), public_of("archive"), key.sign, START_S)
+    name = f"contents/none/2026-10-21/{CHAIN}-{0:020d}-a1.avro"
+    reference = Reference(name, "v1", bytes(range(32)), 1000, 2)
+    made = Segment(CHAIN, 0, (), seals, ((1, signature(seals[1])),), (reference,), checkpoint, "")
+    return replace(made, statement=statement_of(made, bytes(32)))
+
+
+def good() -> dict[str, bytes]:
+    """What this version writes."""
+    made = segment()
+    seal = encode_seal(SEAL_1)
+    key = mac_key(seed("session"))
+    values = {
+        "seeds": {name: seed(name).hex() for name in ("root", "sealer", "archive", "disclosure", "session")},
+        "content digest": CONTENT.digest().hex(),
+        "leaf hashes": [leaf_hash(data).hex() for data in made.seals],
+        "root of both": node_hash(*(leaf_hash(data) for data in made.seals)).hex(),
+        "scope key": scope_key(seed("disclosure"), "@deployment", CHAIN).hex(),
+        "scope of seq 0": SEAL_0.scope.hex(),
+        "seal signature": signature(seal).value.hex(),
+        "mac key": key.hex(),
+        "mac of audit.raw, 7, 'value'": record_mac(key, "audit.raw", 7, b"value").hex(),
+        "schema headers": {c: h.hex() for c, h in (("seal", SEAL.header), ("seal note", SEAL_NOTE.header))},
+    }
+    return {
+        "good/seal.bin": seal,
+        "good/sealed_event.bin": encode_sealed_event(SealedEvent(seal, CONTENT, signature(seal))),
+        "good/certificate.txt": certificate("sealer", Role.SEALER, PART),
+        "good/checkpoint.txt": made.checkpoint.encode(),
+        "good/statement.txt": made.statement.encode(),
+        "good/segment.avro": encode_segment(made),
+        "good/values.json": json.dumps(values, indent=1).encode() + b"\n",
+    }
+
+
+def bad() -> dict[str, bytes]:
+    """What must be refused."""
+    seal, made = encode_seal(SEAL_1), segment()
+    start = seal.index(b"\x02\x06\x0a\x0a\x01\x12")  # version, kind, reason, class, signed, routes
+    object_ = encode_segment(made)
+    record = object_[len(write_container([], SEGMENT)) :]
+    first = _length(made.seals[0]) + made.seals[0]
+    note = made.checkpoint
+    lines = note.splitlines(keepends=True)
+    certified = certificate("sealer", Role.SEALER, PART).decode()
+    tables: dict[str, dict[str, bytes]] = {
+        "seal": {
+            "empty": b"",
+            "trailing-byte": seal + b"\0",
+            "truncated": seal[:-1],
+            "another-schema": SEAL_NOTE.header + seal[10:],
+            "schema-registry-framing": b"\0\0\0\0\1" + seal[10:],
+            "version-2": seal[:start] + b"\x04" + seal[start + 1 :],
+            "overlong-version": seal[:start] + b"\x82\x00" + seal[start + 1 :],
+            "kind-6": seal[:start] + b"\x02\x0c" + seal[start + 2 :],
+            "signed-is-2": seal[:start] + b"\x02\x06\x0a\x0a\x02" + seal[start + 5 :],
+            "route-bit-16": seal[:start] + b"\x02\x06\x0a\x0a\x01\x20" + seal[start + 6 :],
+            "negative-seq": encode_seal(replace(SEAL_1, seq=-1)),
+            "chain-not-utf8": seal[:-1] + b"\xff",
+            "larger-than-a-log-entry": SEAL.encode(SEAL.decode(seal) | {"chain": "c" * 65_535}),
+        },
+        "segment": {
+            "empty": b"",
+            "no-record": write_container([], SEGMENT),
+            "two-records": object_ + record,
+            "trailing-byte": object_ + b"\0",
+            "truncated": object_[:-1],
+            "another-sync-marker": object_[:-16] + bytes(16),
+            "schema-of-another-text": object_.replace(b'"Segment"', b'"Sgement"', 1),
+            "seal-count-of-2-to-the-60": object_.replace(b"\x04" + first, _TWO_TO_THE_60 + first, 1),
+            "version-2": write_container([SEGMENT.decode_body(_body(record)) | {"version": 2}], SEGMENT),
+        },
+        "checkpoint": {
+            "extension-line": note.replace("\n\n", "\nmore\n\n", 1).encode(),
+            "size-with-a-zero": note.replace("\n2\n", "\n02\n", 1).encode(),
+            "no-signature": note.partition("\n\n")[0].encode() + b"\n",
+            "carriage-returns": note.replace("\n", "\r\n").encode(),
+            "hyphen-for-dash": note.replace("—", "-").encode(),
+            "no-last-newline": note[:-1].encode(),
+            "nul": note.replace("audit", "au\0dit").encode(),
+            "root-of-31-bytes": "".join([*lines[:2], "A" * 40 + "AA==\n", *lines[3:]]).encode(),
+        },
+        "certificate": {
+            "altered-role": certified.replace("role sealer", "role archive").encode(),
+            "altered-end": certified.replace("not-after 20", "not-after 21").encode(),
+            "another-root": certified.replace("audit.example/root", "audit.example/toor").encode(),
+            "line-more": certified.replace("\n\n", "\nmore yes\n\n", 1).encode(),
+            "not-signed": certified.partition("\n\n")[0].encode() + b"\n\n",
+        },
+    }  # fmt: skip
+    return {f"bad/{decoder}/{name}.bin": data for decoder, table in tables.items() for name, data in table.items()}
+
+
+def kept() -> dict[str, bytes]:
+    """Different at every call: they hold HPKE ciphertexts."""
+    source, pipeline = signing_key("source-github"), opening_key("pipeline").public_key().public_bytes_raw()
+    frame = seal_frame(
+        [(0, CONTENT), (1, CONTENT)],
+        chain=CHAIN,
+        first_seq=0,
+        log_class="none",
+        tenant="@deployment",
+        public=tenant_public("@deployment"),
+        random=counted("vectors"),
+    )
+    session = open_run(RUN, AUDIENCE, seed("session"), pipeline, public_of("source-github"), source.sign)
+    return {"kept/contents.avro": encode_frames([frame]), "kept/session.bin": session}
+
+
+def _length(data: bytes) -> bytes:
+    zigzag = len(data) << 1
+    return bytes([zigzag & 0x7F | 0x80, zigzag >> 7]) if zigzag > 0x7F else bytes([zigzag])
+
+
+def _body(block: bytes) -> bytes:
+    """The record of a container's one block: without its count, its size and the sync marker."""
+    size, shift, position = 0, 0, 1
+    while True:
+        size |= (block[position] & 0x7F) << shift
+        shift, position = shift + 7, position + 1
+        if not block[position - 1] & 0x80:
+            return block[position : position + (size >> 1)]
+
+
+def write(files: dict[str, bytes]) -> None:
+    """Write files below this folder."""
+    for name, data in files.items():
+        path = FOLDER / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+
+
+if __name__ == "__main__":
+    write(good() | bad() | (kept() if "--kept" in sys.argv[1:] else {}))
