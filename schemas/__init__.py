@@ -1,0 +1,1 @@
+"""The contract: event schema, codec, field classes, class policy, topic catalogue, settings."""

@@ -1,0 +1,360 @@
+"""Redaction: in the producing application, and its check in the sealer (CON-2, CON-3).
+
+    omit   null, or empty
+    mask   +44 20 7946 0018  ->  +** ** **** 0018      shape and last characters stay
+    hash   hmac_<first 16 hex of the key's id>_<43 characters base64url>      joins within a tenant
+
+Redacting twice changes nothing: what already has the form of a mask or a hash passes through. So a *hash form that a
+person typed* passes as well, here and in the sealer's check, which holds no hash keys: the form says that a value looks
+redacted, not that it was. What it lets through is 43 characters of an alphabet without spaces. Likewise whoever holds a
+tenant's hash key can test guesses. The empty string hides nothing and passes everywhere.
+
+Both are compiled from the schema into closures once; only what the schema marks is visited. Exceptions and violations
+name a field, never its value.
+
+Not here: secret shapes in free text; and whether the event is well-formed (`schemas.contract`).
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from schemas.fields import Marks, Node, Redact, field_tree
+from schemas.registry import AUDIT_EVENT, Registry
+from sealtrail.avro import Codec
+from sealtrail.errors import ContractError
+
+REDACTION_POLICY = "v1"  # this module's rules; stated in redaction.policy
+KEPT = "@.-_/: +()"  # characters that a mask keeps wherever they stand
+MASK = "*"
+SHOWN = 4  # characters at the end that a mask shows, at most, and at most a quarter of the text
+
+_HASH_CONTEXT = b"sealtrail/hash/v1\n"
+_KEY_ID_CONTEXT = b"sealtrail/key-id/v1\n"
+_MASKABLE = re.compile(r"[^@.\-_/: +()]")
+_MASKED = MASK + KEPT
+# 32 bytes in base64url without padding: 43 characters, of which the last carries 4 bits and two zero bits
+_HASHED = re.compile(r"hmac_[0-9a-f]{16}_[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]")
+
+Event = dict[str, Any]
+HashKey = Callable[[str], bytes]
+_Clear = Callable[[Mapping[str, Any], str], bool]
+_Redact = Callable[[Any, Callable[[str], str], list[str]], Any]
+_Check = Callable[[Any, list["Violation"]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """A field that should have been redacted and is not. Holds no value."""
+
+    field: str
+    problem: str
+
+
+def mask(value: str) -> str:
+    """The value with every character but KEPT's replaced by `*`, except the last min(4, a quarter of the length).
+
+    Length counts code points.
+    """
+    cut = len(value) - min(SHOWN, len(value) // 4)
+    return _MASKABLE.sub(MASK, value[:cut]) + value[cut:]
+
+
+def is_masked(value: str) -> bool:
+    """Whether `mask` would leave the value as it is."""
+    return not value[: len(value) - min(SHOWN, len(value) // 4)].strip(_MASKED)
+
+
+def secret_key_id(key: bytes) -> bytes:
+    """The id of a symmetric key, 32 bytes: SHA-256("sealtrail/key-id/v1\\n" || key)."""
+    return hashlib.sha256(_KEY_ID_CONTEXT + key).digest()
+
+
+def hash_value(key: bytes, value: str) -> str:
+    """`hmac_…_…`: HMAC-SHA-256 of the value's UTF-8 under a tenant's hash key, with the key's id in front."""
+    digest = hmac.digest(key, _HASH_CONTEXT + value.encode(), "sha256")
+    return f"hmac_{secret_key_id(key).hex()[:16]}_{base64.urlsafe_b64encode(digest).rstrip(b'=').decode()}"
+
+
+def is_hashed(value: str) -> bool:
+    """Whether the value has the form that `hash_value` gives. The form only: see the module's first paragraphs."""
+    return _HASHED.fullmatch(value) is not None
+
+
+class Redactor:
+    """Callable: an event to a new, redacted one; the given event is not changed.
+
+    Args:
+        codec_text: the event schema's text.
+        extensions: whose registered extensions are redacted too: decoded, redacted, encoded again.
+        hash_key: the hash key of a tenant, 32 bytes; asked only when something is to be hashed.
+
+    The result's `redaction` is {status, policy, fields}: `fields` are the paths that were named before and those that
+    changed now; status is APPLIED if there are any. Any thread may call.
+
+    Raises:
+        ContractError: a marked field is not of its type, or the extension is not registered or malformed.
+    """
+
+    def __init__(self, codec_text: str, extensions: Registry, hash_key: HashKey) -> None:
+        self._registry = extensions
+        self._hash_key = hash_key
+        self._event = _redactor(field_tree(codec_text))
+        self._extensions = {
+            digest: _redactor(field_tree(codec.text), "extension.payload.")
+            for digest, codec in extensions.extensions.items()
+            if digest not in extensions.unclassified
+        }
+
+    def __call__(self, event: Mapping[str, object]) -> Event:
+        tenant = event.get("tenant")
+        if not isinstance(tenant, str):
+            raise ContractError("tenant", "missing or not text")
+        changed: list[str] = []
+        hasher = self._hasher(tenant)
+        given = dict(event)
+        redacted: Event = given if self._event is None else self._event(given, hasher, changed)
+        if redacted.get("extension") is not None:
+            redacted["extension"] = self._extension(redacted["extension"], hasher, changed)
+        before = redacted.get("redaction")
+        earlier = before.get("fields", []) if isinstance(before, Mapping) else []
+        if not isinstance(earlier, (list, tuple)) or not all(isinstance(path, str) for path in earlier):
+            raise ContractError("redaction.fields", "not a list of paths")
+        fields = list(dict.fromkeys((*earlier, *changed)))
+        redacted["redaction"] = {
+            "status": "APPLIED" if fields else "NONE",
+            "policy": REDACTION_POLICY,
+            "fields": fields,
+        }
+        return redacted
+
+    def _extension(self, extension: object, hasher: Callable[[str], str], changed: list[str]) -> object:
+        schema, payload = _extension_parts(extension)
+        value = self._registry.extension_value(schema, payload)
+        redact = self._extensions.get(schema)
+        found: list[str] = []
+        redacted = value if redact is None else redact(value, hasher, found)
+        if not found:
+            return extension
+        changed += found
+        return {"schema": schema, "payload": self._registry.extensions[schema].encode_body(redacted)}
+
+    def _hasher(self, tenant: str) -> Callable[[str], str]:
+        key: bytes | None = None
+
+        def hasher(value: str) -> str:
+            nonlocal key
+            if key is None:
+                key = self._hash_key(tenant)
+            return hash_value(key, value)
+
+        return hasher
+
+
+class RedactionCheck:
+    """Callable: a well-formed event to the violations in it; none means that every marked field looks redacted.
+
+    omit: null or empty (0 or false where there is no empty). mask: `is_masked`, or in clear where the schema allows.
+    hash: `is_hashed`. An extension is strictly decoded and checked by its own schema. Any thread may call.
+
+    Args:
+        registry: whose extensions are checked.
+        event: the schema that the events were written with.
+    """
+
+    def __init__(self, registry: Registry, event: Codec = AUDIT_EVENT) -> None:
+        self._registry = registry
+        self._event = _checker(field_tree(event.text))
+        self._extensions = {
+            digest: _checker(field_tree(codec.text), "extension.payload.")
+            for digest, codec in registry.extensions.items()
+            if digest not in registry.unclassified
+        }
+
+    def __call__(self, event: Mapping[str, object]) -> tuple[Violation, ...]:
+        found: list[Violation] = []
+        if self._event is not None:
+            self._event(event, found)
+        extension = event.get("extension")
+        if extension is not None:
+            try:
+                schema, payload = _extension_parts(extension)
+                value = self._registry.extension_value(schema, payload)
+            except ContractError as error:
+                found.append(Violation(error.field, error.problem))
+            else:
+                check = self._extensions.get(schema)
+                if check is not None:
+                    check(value, found)
+        return tuple(found)
+
+
+def _extension_parts(extension: object) -> tuple[bytes, bytes]:
+    if not isinstance(extension, Mapping):
+        raise ContractError("extension", "not a record")
+    schema, payload = extension.get("schema"), extension.get("payload")
+    if not isinstance(schema, bytes) or not isinstance(payload, bytes):
+        raise ContractError("extension", "schema or payload is not bytes")
+    return schema, payload
+
+
+def _redactor(node: Node, prefix: str = "") -> _Redact | None:
+    """The closure that redacts a value of this node's type, or None when nothing below is marked."""
+    if node.kind == "record":
+        return _record_redactor(node, prefix)
+    if node.marks is not None and node.marks.redact is Redact.OMIT:
+        return _omit(node, prefix + node.path)
+    if node.kind == "array" and node.items is not None:
+        return _array_redactor(node, _redactor(node.items, prefix), prefix)
+    if node.marks is not None and node.marks.redact is not None:
+        return _text(node.marks, prefix + node.path)
+    return None
+
+
+def _record_redactor(node: Node, prefix: str) -> _Redact | None:
+    members = [(name, redact) for name, below in node.fields if (redact := _redactor(below, prefix)) is not None]
+    clear = {name: _clear(below.marks) for name, below in node.fields if below.marks is not None and below.marks.clear_paths}
+    if not members:
+        return None
+    where = (prefix + node.path).rstrip(".")
+
+    def redact_record(value: Any, hasher: Callable[[str], str], changed: list[str]) -> Any:
+        if not isinstance(value, Mapping):
+            raise ContractError(where, "not a record")
+        made = dict(value)
+        for name, redact in members:
+            old = made.get(name)
+            if old is not None and not (name in clear and isinstance(old, str) and clear[name](value, old)):
+                made[name] = redact(old, hasher, changed)
+        return made
+
+    return redact_record
+
+
+def _array_redactor(node: Node, redact: _Redact | None, prefix: str) -> _Redact | None:
+    if redact is None:
+        return None
+    where = (prefix + node.path).rstrip(".")
+
+    def redact_array(value: Any, hasher: Callable[[str], str], changed: list[str]) -> Any:
+        if not isinstance(value, (list, tuple)):
+            raise ContractError(where, "not a list")
+        return [None if item is None else redact(item, hasher, changed) for item in value]
+
+    return redact_array
+
+
+def _omit(node: Node, path: str) -> _Redact:
+    empty = None if node.nullable else _EMPTY[node.kind]
+
+    def omit(value: Any, _: Callable[[str], str], changed: list[str]) -> Any:
+        if not value:
+            return value
+        changed.append(path)
+        return [] if empty == [] else empty
+
+    return omit
+
+
+def _text(marks: Marks, path: str) -> _Redact:
+    hashed = marks.redact is Redact.HASH
+
+    def redact_text(value: Any, hasher: Callable[[str], str], changed: list[str]) -> Any:
+        if not isinstance(value, str):
+            raise ContractError(path, "not text")
+        try:
+            redacted = _hashed(value, hasher) if hashed else mask(value)
+        except UnicodeEncodeError:
+            raise ContractError(path, "text that UTF-8 cannot carry") from None  # the cause would show the value
+        if redacted != value:
+            changed.append(path)
+        return redacted
+
+    return redact_text
+
+
+def _hashed(value: str, hasher: Callable[[str], str]) -> str:
+    return value if not value or is_hashed(value) else hasher(value)
+
+
+_EMPTY: Mapping[str, object] = {
+    "string": "",
+    "bytes": b"",
+    "boolean": False,
+    "int": 0,
+    "long": 0,
+    "float": 0.0,
+    "double": 0.0,
+    "array": [],
+}
+
+
+def _clear(marks: Marks) -> _Clear:
+    """Whether a value may stand in clear, given the record that holds it (and its `path`)."""
+    paths = marks.clear_paths
+    fullmatch = re.compile(marks.clear_values or "").fullmatch
+
+    def clear(record: Mapping[str, Any], value: str) -> bool:
+        path = record.get("path")
+        return isinstance(path, str) and path in paths and fullmatch(value) is not None
+
+    return clear
+
+
+def _checker(node: Node, prefix: str = "") -> _Check | None:
+    """The closure that appends the violations in a value of this node's type, or None when nothing below is marked."""
+    if node.kind == "record":
+        return _record_checker(node, prefix)
+    if node.marks is not None and node.marks.redact is Redact.OMIT:
+        return _leaf_checker(lambda value: not value, prefix + node.path, "not omitted")
+    if node.kind == "array" and node.items is not None:
+        check = _checker(node.items, prefix)
+        return None if check is None else _array_checker(check)
+    if node.marks is None or node.marks.redact is None:
+        return None
+    if node.marks.redact is Redact.HASH:
+        return _leaf_checker(lambda value: not value or is_hashed(value), prefix + node.path, "not hashed")
+    return _leaf_checker(is_masked, prefix + node.path, "not masked")
+
+
+def _record_checker(node: Node, prefix: str) -> _Check | None:
+    members = [
+        (name, check, _clear(below.marks) if below.marks is not None and below.marks.clear_paths else None)
+        for name, below in node.fields
+        if (check := _checker(below, prefix)) is not None
+    ]
+    if not members:
+        return None
+
+    def check_record(value: Any, found: list[Violation]) -> None:
+        for name, check, clear in members:
+            below = value.get(name)
+            if below is not None and not (clear is not None and clear(value, below)):
+                check(below, found)
+
+    return check_record
+
+
+def _array_checker(check: _Check) -> _Check:
+    def check_array(value: Any, found: list[Violation]) -> None:
+        for item in value:
+            if item is not None:
+                check(item, found)
+
+    return check_array
+
+
+def _leaf_checker(passes: Callable[[Any], bool], path: str, problem: str) -> _Check:
+    violation = Violation(path, problem)
+
+    def check_leaf(value: Any, found: list[Violation]) -> None:
+        if not passes(value):
+            found.append(violation)
+
+    return check_leaf

@@ -1,0 +1,141 @@
+"""Every setting of every Sealtrail process, in one typed model: file < environment < flag.
+
+- The file is TOML, one flat table. The environment is `SEALTRAIL_<NAME>` in capitals. Flags: what a command passes.
+- An unknown name in the file, or a value of the wrong type, is a ConfigError that names the setting, never its value.
+- Secrets are `SecretStr`: they never show in a repr, a log or a dump.
+
+A process reads its settings once, at the start. Which settings a command needs is checked by `require`, not here: each
+role's file holds only what that role may have.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+
+from sealtrail.errors import ConfigError
+
+PREFIX = "SEALTRAIL_"
+NAME = r"^[a-z0-9][a-z0-9._-]{0,62}$"
+MIB = 1 << 20
+
+
+class Settings(BaseSettings):
+    """The settings of one process. Make it with `Settings.load`."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True, env_ignore_empty=True)
+
+    role: Annotated[str, Field(pattern=NAME, description="Who this process is: the name in its certificate.")] = "reader"
+    authority: Annotated[
+        str, Field(pattern=NAME, description="Who vouches for the trail: the first part of every chain's name.")
+    ] = "audit.example"
+    deployment: Annotated[
+        str,
+        Field(pattern=NAME, description="This deployment: second part of chain names, prefix of transactional ids."),
+    ] = "local"
+    region: Annotated[str, Field(pattern=NAME, description="The one region whose events are accepted.")] = "eu-central"
+    topic_prefix: Annotated[
+        str, Field(pattern=r"^[a-zA-Z0-9._-]{0,80}$", description="Put in front of every topic and consumer group.")
+    ] = ""
+
+    kafka_bootstrap: Annotated[str, Field(description="Kafka's first addresses, host:port, comma-separated.")] = ""
+    kafka_ca: Annotated[Path | None, Field(description="PEM file of the authority that signed the brokers.")] = None
+    kafka_certificate: Annotated[Path | None, Field(description="PEM file of this role's client certificate.")] = None
+    kafka_key: Annotated[Path | None, Field(description="PEM file of the private key to kafka_certificate.")] = None
+
+    archive_endpoint: Annotated[str, Field(description="Address of the S3 server; empty for the provider's own.")] = ""
+    archive_ca: Annotated[Path | None, Field(description="PEM file of the authority that signed the S3 server.")] = None
+    archive_bucket: Annotated[str, Field(description="The bucket with Object Lock that is the archive.")] = ""
+    archive_access_key: Annotated[
+        SecretStr | None, Field(description="S3 access key; without it the provider's own chain of credentials.")
+    ] = None
+    archive_secret_key: Annotated[SecretStr | None, Field(description="The secret to archive_access_key.")] = None
+
+    search_endpoint: Annotated[str, Field(description="Address of OpenSearch.")] = ""
+
+    keys: Annotated[str, Field(description="This role's private keys, as a URI: file:DIRECTORY.")] = ""
+    root_vkey: Annotated[
+        Path | None, Field(description="File with the root's public key (signed-note verifier key): the trust anchor.")
+    ] = None
+    certificates: Annotated[
+        Path | None, Field(description="Folder of all public keys' certificates, each signed by the root.")
+    ] = None
+    policy: Annotated[
+        Path | None, Field(description="Folder of the class policy; empty for the one that ships with the package.")
+    ] = None
+
+    heartbeat_s: Annotated[
+        float, Field(gt=0, description="Seconds after which an idle chain gets a heartbeat, so silence is provable.")
+    ] = 15.0
+    batch_ms: Annotated[int, Field(gt=0, description="Milliseconds that the sealer collects before it commits.")] = 100
+    batch_records: Annotated[int, Field(gt=0, description="Records after which the sealer commits at once.")] = 2000
+    segment_seals: Annotated[int, Field(gt=0, description="Seals after which a segment is cut.")] = 50_000
+    segment_bytes: Annotated[int, Field(gt=0, description="Bytes of content after which a segment is cut.")] = 32 * MIB
+    segment_seconds: Annotated[float, Field(gt=0, description="Seconds of record time after which a segment is cut.")] = 30.0
+    segment_idle_seconds: Annotated[
+        float, Field(gt=0, description="Seconds of record time after which heartbeats alone are cut into a segment.")
+    ] = 3600.0
+    accept_weak_store: Annotated[
+        bool, Field(description="Run although the archive's locks were not tested; verification says so for ever.")
+    ] = False
+    metrics_port: Annotated[int, Field(ge=0, le=65535, description="Loopback port of the metrics page; 0 for none.")] = 0
+
+    @classmethod
+    def load(cls, config: Path | None = None, **flags: object) -> Self:
+        """The settings from `config`, the environment and `flags`, the later over the earlier.
+
+        A flag of None counts as not given. Raises ConfigError, which names the file or the setting.
+        """
+        values = _read(config) if config else {}
+        unknown = sorted(set(values) - set(cls.model_fields))
+        if unknown:
+            raise ConfigError(f"{config}: unknown setting {', '.join(unknown)}")
+
+        class Loaded(cls):  # type: ignore[valid-type, misc]  # the way pydantic-settings takes sources known at run time
+            @classmethod
+            def settings_customise_sources(
+                cls,
+                settings_cls: type[BaseSettings],
+                init_settings: PydanticBaseSettingsSource,
+                env_settings: PydanticBaseSettingsSource,
+                dotenv_settings: PydanticBaseSettingsSource,
+                file_secret_settings: PydanticBaseSettingsSource,
+            ) -> tuple[PydanticBaseSettingsSource, ...]:
+                return init_settings, env_settings, InitSettingsSource(settings_cls, init_kwargs=values)
+
+        Loaded.__name__ = Loaded.__qualname__ = cls.__name__
+        given: dict[str, Any] = {name: value for name, value in flags.items() if value is not None}
+        try:
+            loaded: Self = Loaded(**given)
+        except ValidationError as error:
+            raise ConfigError(_explain(error, config)) from None  # the cause would show the value
+        return loaded
+
+    def require(self, *names: str) -> None:
+        """Raise ConfigError naming the first of `names` that is empty."""
+        for name in names:
+            if getattr(self, name) in (None, ""):
+                raise ConfigError(f"setting {name} is missing (role {self.role}; file, or {PREFIX}{name.upper()})")
+
+
+def _read(config: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(config.read_text())
+    except FileNotFoundError:
+        raise ConfigError(f"no settings file at {config}") from None
+    except OSError as error:
+        raise ConfigError(f"settings file {config}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError):
+        raise ConfigError(f"settings file {config} is not TOML") from None  # the parser's message may quote a secret
+
+
+def _explain(error: ValidationError, config: Path | None) -> str:
+    problems = "; ".join(
+        f"setting {'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}"
+        for problem in error.errors(include_input=False, include_context=False, include_url=False)
+    )
+    return f"{config}: {problems}" if config else problems
