@@ -1,0 +1,86 @@
+"""What every Kafka client of Sealtrail has in common: how it reaches the brokers, and what its errors mean.
+
+Clients add their own settings to `client_config`; none of them repeats addresses or certificates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from confluent_kafka import KafkaError, KafkaException
+
+from schemas.settings import Settings
+from sealtrail.errors import ConfigError, SealtrailError, TransientError
+
+ConfigValue = str | int | float | bool
+
+RETRY_AFTER_S = 1.0  # a broker that restarts is back in 5 to 10 s; clients also back off by themselves
+
+# What no retry mends: the deployment's rights, names or certificates are wrong.
+CONFIGURATION_CODES = frozenset(
+    {
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.GROUP_AUTHORIZATION_FAILED,
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+        KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+        KafkaError.SASL_AUTHENTICATION_FAILED,
+        KafkaError.SECURITY_DISABLED,
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError.TOPIC_EXCEPTION,
+        KafkaError.INVALID_CONFIG,
+        KafkaError.INVALID_PARTITIONS,
+        KafkaError.INVALID_REPLICATION_FACTOR,
+        KafkaError.POLICY_VIOLATION,
+        KafkaError.UNSUPPORTED_VERSION,
+        KafkaError._AUTHENTICATION,
+        KafkaError._INVALID_ARG,
+        KafkaError._NOENT,
+        KafkaError._SSL,
+        KafkaError._UNKNOWN_PARTITION,
+        KafkaError._UNKNOWN_TOPIC,
+        KafkaError._UNSUPPORTED_FEATURE,
+    }
+)
+
+
+def client_config(settings: Settings) -> dict[str, ConfigValue]:
+    """The part of a librdkafka configuration that says where the brokers are and who we are: TLS with our certificate.
+
+    Raises ConfigError that names the setting when one is missing or names no file.
+    """
+    settings.require("kafka_bootstrap", "kafka_ca", "kafka_certificate", "kafka_key")
+    return {
+        "bootstrap.servers": settings.kafka_bootstrap,
+        "client.id": f"sealtrail-{settings.role}",
+        "security.protocol": "ssl",
+        "ssl.ca.location": _file("kafka_ca", settings.kafka_ca),
+        "ssl.certificate.location": _file("kafka_certificate", settings.kafka_certificate),
+        "ssl.key.location": _file("kafka_key", settings.kafka_key),
+    }
+
+
+def _file(name: str, path: Path | None) -> str:
+    if path is None or not path.is_file():
+        raise ConfigError(f"setting {name}: no file at {path}")
+    return str(path)
+
+
+def classify(error: KafkaError | KafkaException, doing: str) -> SealtrailError:
+    """The error of our family that `error` is, saying what was being done; the caller raises it.
+
+    ConfigError for what no retry mends (rights, unknown topics, certificates that cannot be read), else TransientError.
+    A broker that refuses our certificate looks like one that is away: librdkafka says _TRANSPORT for both.
+    """
+    cause = error.args[0] if isinstance(error, KafkaException) else error
+    if not isinstance(cause, KafkaError):
+        return TransientError(f"{doing}: {cause}", RETRY_AFTER_S)
+    message = f"{doing}: {cause.str()} ({cause.name()})"
+    if cause.code() in CONFIGURATION_CODES:
+        return ConfigError(message)
+    return TransientError(message, RETRY_AFTER_S)
+
+
+def redacted(config: Mapping[str, ConfigValue]) -> dict[str, ConfigValue]:
+    """`config` without what must not be logged: no value whose name speaks of a password or key material."""
+    return {name: value for name, value in config.items() if not name.endswith(("password", ".pem"))}

@@ -1,0 +1,203 @@
+"""The consumer of the raw topic: the group places partitions, their positions come from the chains' heads.
+
+- Cooperative-sticky, classic protocol: a rebalance takes only the partitions that move.
+- A partition that arrives is paused, at no position, until its owner has fenced it, read the head and
+  calls `start`. Nothing of it is delivered before.
+- Callbacks run inside `poll` on the caller's thread, so no transaction is open while they run.
+- `auto.offset.reset=error`: a position that the log does not hold is reported, never jumped over.
+- A record whose headers the client library cannot show is delivered without any: no record may stop the next one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from operator import methodcaller
+from typing import Any
+
+from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from kafkaio.client import classify, client_config
+from kafkaio.reader import silent_logger
+from schemas.settings import Settings
+
+SESSION_TIMEOUT_MS = 10_000  # a dead sealer's partitions move after this
+MAX_POLL_INTERVAL_MS = 300_000  # above the longest recovery of all partitions of a process
+QUEUE_KIB = 65_536  # fetched ahead, a process
+_OUT_OF_RANGE = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)
+_NO_RIGHT = (KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError.TOPIC_AUTHORIZATION_FAILED)
+
+# The library returns a result *and* leaves the UnicodeDecodeError of a name set. A call written in Python may not notice,
+# and the error then comes up wherever the interpreter looks next; a call from C is checked and raises here.
+_ask_headers = methodcaller("headers")
+
+
+@dataclass(frozen=True, slots=True)
+class RawMessage:
+    """A raw record as Kafka gave it; an empty value for a tombstone."""
+
+    partition: int
+    offset: int
+    key: bytes
+    value: bytes
+    headers: tuple[tuple[str, bytes], ...]
+    appended_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Polled:
+    """What one poll brought: messages in offset order a partition, and partitions whose position is gone."""
+
+    messages: list[RawMessage]
+    out_of_range: frozenset[int]
+    group: object  # group metadata as of this poll, for the transaction that commits these messages
+
+
+class RawConsumer:
+    """Group membership and fetching for one raw topic. One thread.
+
+    Args:
+        group: the full group name.
+        assigned, revoked: called with partitions inside `poll`; revoked also when they were lost.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        topic: str,
+        group: str,
+        assigned: Callable[[list[int]], None],
+        revoked: Callable[[list[int]], None],
+    ) -> None:
+        self._topic = topic
+        self._assigned = assigned
+        self._revoked = revoked
+        self.last_error = ""
+        config: dict[str, Any] = {
+            **client_config(settings),
+            "group.id": group,
+            "partition.assignment.strategy": "cooperative-sticky",
+            "session.timeout.ms": SESSION_TIMEOUT_MS,
+            "heartbeat.interval.ms": SESSION_TIMEOUT_MS // 4,
+            "max.poll.interval.ms": MAX_POLL_INTERVAL_MS,
+            "isolation.level": "read_committed",
+            "auto.offset.reset": "error",
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "fetch.wait.max.ms": 50,
+            "queued.max.messages.kbytes": QUEUE_KIB,
+            "log.connection.close": False,
+            "error_cb": self._note_error,
+            "logger": silent_logger("sealtrail.kafka.group"),
+        }
+        try:
+            self._consumer = Consumer(config)
+            self._consumer.subscribe([topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke)
+        except KafkaException as error:
+            raise classify(error, "joining the sealers' group") from error
+
+    def poll(self, max_records: int, timeout_s: float) -> Polled:
+        """Up to `max_records` messages of all started partitions; runs rebalance callbacks.
+
+        Raises ConfigError for missing rights; a broker that is away gives an empty result and `last_error`.
+        """
+        try:
+            found = self._consumer.consume(max_records, timeout_s)
+        except KafkaException as error:
+            raise classify(error, f"reading {self._topic}") from error
+        messages: list[RawMessage] = []
+        gone: set[int] = set()
+        for message in found:
+            cause = message.error()
+            if cause is None:
+                self.last_error = ""
+                messages.append(_raw(message))
+            elif cause.code() in _OUT_OF_RANGE:
+                partition = message.partition()
+                gone.add(-1 if partition is None else partition)
+            elif cause.code() in _NO_RIGHT:
+                raise classify(cause, f"reading {self._topic}")
+            else:
+                self._note_error(cause)
+        return Polled(messages, frozenset(gone), self._consumer.consumer_group_metadata())
+
+    def start(self, partition: int, offset: int) -> None:
+        """Deliver a partition from `offset` on; what was fetched of it before is forgotten."""
+        where = TopicPartition(self._topic, partition, offset)
+        try:
+            self._consumer.pause([where])
+            try:
+                self._consumer.seek(where)
+            except KafkaException as error:
+                if not _fetching_ended(error):
+                    raise
+                self._consumer.incremental_unassign([where])  # here alone: the membership is not touched
+                self._consumer.incremental_assign([where])
+            self._consumer.resume([where])
+        except KafkaException as error:
+            raise classify(error, f"positioning {self._topic}/{partition} at {offset}") from error
+
+    def stop(self, partition: int) -> None:
+        """Deliver nothing of a partition until `start`; the membership stays."""
+        try:
+            self._consumer.pause([TopicPartition(self._topic, partition)])
+        except KafkaException as error:
+            raise classify(error, f"pausing {self._topic}/{partition}") from error
+
+    def committed(self, partition: int) -> int | None:
+        """The group's committed position, or None."""
+        try:
+            found = self._consumer.committed([TopicPartition(self._topic, partition)], timeout=10.0)
+        except KafkaException as error:
+            raise classify(error, f"reading the committed position of {self._topic}/{partition}") from error
+        if found[0].error is not None:
+            raise classify(found[0].error, f"reading the committed position of {self._topic}/{partition}")
+        return found[0].offset if found[0].offset >= 0 else None
+
+    def close(self) -> None:
+        """Leave the group, so that partitions move at once."""
+        self._consumer.close()
+
+    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        waiting = [TopicPartition(p.topic, p.partition, OFFSET_END) for p in partitions]
+        consumer.incremental_assign(waiting)
+        consumer.pause(waiting)
+        self._assigned([p.partition for p in partitions])
+
+    def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._revoked([p.partition for p in partitions])
+        consumer.incremental_unassign(partitions)
+
+    def _note_error(self, error: KafkaError) -> None:
+        self.last_error = f"{error.str()} ({error.name()})"
+
+
+def _fetching_ended(error: KafkaException) -> bool:
+    """A partition whose position was gone is not fetched any more, and does not take a new one: it must be given anew."""
+    cause = error.args[0]
+    return isinstance(cause, KafkaError) and cause.code() == KafkaError._STATE
+
+
+def _raw(message: Message) -> RawMessage:
+    partition, offset = message.partition(), message.offset()
+    if partition is None or offset is None:  # cannot be for a message without error
+        raise AssertionError("message without a place")
+    return RawMessage(
+        partition, offset, _bytes(message.key()), _bytes(message.value()), _headers(message), message.timestamp()[1]
+    )
+
+
+def _headers(message: Message) -> tuple[tuple[str, bytes], ...]:
+    """None of a record of which one has a name that is not UTF-8: the library raises SystemError, and cannot show the rest.
+
+    Such a record has no session and no MAC then, so it is refused like any other that is not authentic.
+    """
+    try:
+        found: Any = _ask_headers(message) or ()  # the library's hint allows a dict; a consumer's is a list of pairs
+    except (SystemError, UnicodeDecodeError):
+        return ()
+    return tuple((name, value or b"") for name, value in found)
+
+
+def _bytes(value: str | bytes | None) -> bytes:
+    return value.encode() if isinstance(value, str) else value or b""

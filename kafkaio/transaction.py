@@ -1,0 +1,322 @@
+"""One chain's transactional producer: the fence, and the steps of a commit (design §6).
+
+- One producer a chain, `transactional.id` = `<deployment>/<raw topic>/<partition>`. The fence is
+  `init_transactions()`: it aborts and outlaws every earlier owner of that id at once.
+- The outcome of a commit is never guessed. librdkafka does not speak KIP-890: a delayed EndTxn or
+  Produce can land in the producer's next transaction. So after any step that raised, timed out or
+  took longer than `socket.timeout.ms`, the producer is thrown away; its owner starts again at the
+  fence and reads the truth from the head.
+- Records go to the partition that the caller names, in the caller's order.
+
+Not here: what is written, and where a chain stands.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from threading import Thread
+from typing import Any
+
+from confluent_kafka import (
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    Message,
+    Producer,
+    TopicCollection,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._listoffsets import OffsetSpec  # not exported by name: the package has no __all__
+
+from kafkaio.client import classify, client_config
+from kafkaio.reader import silent_logger
+from schemas.settings import Settings
+from sealtrail.errors import EvidenceError, SealtrailError, TransientError
+
+TRANSACTION_TIMEOUT_MS = 12_000  # an open transaction blocks every reader; above socket.timeout.ms
+SOCKET_TIMEOUT_MS = 5_000  # a step that takes longer is in doubt
+INIT_S = 30.0  # fencing waits for an earlier owner's transaction to be aborted
+STEP_S = 10.0  # bound of one commit step; below the transaction's time-out
+GRACE_S = 2.0  # beyond a step's own time-out; then it hangs
+SLICE_S = 0.5
+FLUSH_S = 0.5  # between two looks for a refusal
+REFUSABLE = 65_536  # bytes; a smaller record is not refused for its size, so it needs no delivery report
+STABLE_S = 30.0  # above TRANSACTION_TIMEOUT_MS and the broker's scan for timed-out transactions
+REQUEST_S = 10.0
+CLOCK_SKEW_MS = 60_000  # sealer and broker may differ by so much; a lock set too late cannot be shortened
+
+_LATEST: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+_EARLIEST: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
+
+
+class FencedError(TransientError):
+    """Another owner has taken the chain, or the group has moved the partition: nothing was committed."""
+
+
+class ClockError(SealtrailError):
+    """The sealer's clock and the broker's differ too much for `sealed_at` to be believed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Values for one partition of one topic, in order; keys only for compacted topics."""
+
+    topic: str
+    partition: int
+    records: Sequence[tuple[bytes | None, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """The raw position that a transaction commits, and the group metadata of when its batch was consumed."""
+
+    topic: str
+    partition: int
+    next_offset: int
+    group: object
+
+
+class ChainProducer:
+    """The transactional producer of one chain. One thread. After any error it must be discarded.
+
+    Raises from the constructor, which is the fence: TransientError or ConfigError.
+    """
+
+    def __init__(self, settings: Settings, transactional_id: str) -> None:
+        self._id = transactional_id
+        config: dict[str, Any] = {
+            **client_config(settings),
+            "transactional.id": transactional_id,
+            "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
+            "socket.timeout.ms": SOCKET_TIMEOUT_MS,
+            "message.timeout.ms": TRANSACTION_TIMEOUT_MS,  # nothing may outlive its transaction
+            "message.max.bytes": 4 << 20,  # above the topics' 3 MiB, so that the broker decides
+            "linger.ms": 5,
+            "compression.type": "lz4",
+            "log.connection.close": False,
+            "logger": silent_logger("sealtrail.kafka.transaction"),
+        }
+        try:
+            self._producer = Producer(config)
+            self._bounded(INIT_S, lambda: self._producer.init_transactions(INIT_S))
+        except KafkaException as error:
+            raise classify(error, f"fencing {transactional_id}") from error
+
+    def commit(self, placements: Iterable[Placement], progress: Progress, sealed_at_ms: int) -> None:
+        """Write all placements and the progress in one transaction.
+
+        Args:
+            sealed_at_ms: the time that the transaction's seals state, compared with the broker's.
+
+        Raises:
+            FencedError: this owner is not the owner any more; nothing was committed.
+            TransientError: nothing may be concluded; discard, fence and read the head.
+            ClockError: the broker's append time differs by more than a minute; nothing was committed.
+            EvidenceError: a record is larger than its topic allows; nothing was committed.
+        """
+        started = time.monotonic()
+        appended = _Appended()
+        try:
+            # 1. Begin. A crash from here to 5 leaves a transaction that the next fence aborts.
+            self._producer.begin_transaction()
+            # 2. Hand over every record, in order, to the partition named.
+            for placement in placements:
+                self._write(placement, appended)
+            # 3. Wait for the broker's acknowledgement of all of them, and with it its clock.
+            if self._unacknowledged(appended) and not appended.refused:
+                raise TransientError(f"{self._id}: records unacknowledged after {STEP_S:.0f} s")
+            self._check_clock(appended, sealed_at_ms)
+            # 4. The raw position joins the transaction; the broker checks that we are still in the group. Where a record
+            #    was refused, this says why.
+            position = TopicPartition(progress.topic, progress.partition, progress.next_offset)
+            self._bounded(STEP_S, lambda: self._producer.send_offsets_to_transaction([position], progress.group, STEP_S))
+            # 5. Commit. Once the coordinator has written it, a crash changes nothing: the head says so.
+            self._bounded(STEP_S, lambda: self._producer.commit_transaction(STEP_S))
+        except KafkaException as error:
+            raise _failure(error, self._id) from error
+        except SystemError as error:
+            # The library raises a fatal error (we are fenced) inside `flush`, and calls on_delivery with it still set.
+            if not isinstance(error.__cause__, KafkaException):
+                raise
+            raise _failure(error.__cause__, self._id) from error
+        if time.monotonic() - started > SOCKET_TIMEOUT_MS / 1000:
+            raise TransientError(f"{self._id}: a commit took longer than socket.timeout.ms; starting anew at the fence")
+
+    def discard(self) -> None:
+        """Forget the producer and what it had queued. An open transaction is left to the next fence."""
+        self._producer.purge()
+        with suppress(KafkaException, SystemError):  # whatever it still reports, its owner starts again at the fence
+            self._producer.poll(0)
+
+    def _write(self, placement: Placement, appended: _Appended) -> None:
+        last = len(placement.records) - 1
+        for index, (key, value) in enumerate(placement.records):
+            while True:
+                try:
+                    self._producer.produce(
+                        placement.topic,
+                        value,
+                        key,
+                        placement.partition,
+                        on_delivery=appended if index == last or len(value) >= REFUSABLE else None,
+                    )
+                    break
+                except BufferError:
+                    self._producer.poll(0.05)
+
+    def _bounded(self, limit_s: float, step: Callable[[], object]) -> None:
+        """A step that must not hold up the other chains of this process.
+
+        librdkafka does not always keep its own time-out: `send_offsets_to_transaction` was seen to hang for minutes after
+        a broker had been killed and come back. The thread that hangs is given up, and with it the producer.
+        """
+        raised: list[BaseException] = []
+
+        def work() -> None:
+            try:
+                step()
+            except BaseException as error:  # handed to the caller's thread
+                raised.append(error)
+
+        thread = Thread(target=work, name=f"transaction {self._id}", daemon=True)
+        thread.start()
+        for _ in range(math.ceil((limit_s + GRACE_S) / SLICE_S)):  # a process that was suspended loses one slice, not all
+            thread.join(SLICE_S)
+            if not thread.is_alive():
+                break
+        else:
+            raise TransientError(f"{self._id}: a step did not end after {limit_s + GRACE_S:.0f} s")
+        if raised:
+            raise raised.pop()  # left in the list it would keep itself, and with its frames the producer, alive
+
+    def _unacknowledged(self, appended: _Appended) -> int:
+        """Wait for the broker's answer to every record; how many have none. Ends early once one is known to be refused."""
+        deadline = time.monotonic() + STEP_S
+        while True:
+            left = self._producer.flush(min(FLUSH_S, STEP_S))
+            if not left or appended.refused or time.monotonic() >= deadline:
+                return left
+
+    def _check_clock(self, appended: _Appended, sealed_at_ms: int) -> None:
+        """Records that were refused have no time; the steps that follow say why they were."""
+        difference = max((time_ms - sealed_at_ms for time_ms in appended.times_ms), key=abs, default=0)
+        if abs(difference) > CLOCK_SKEW_MS:
+            raise ClockError(f"{self._id}: broker's clock differs from this sealer's by {difference / 1000:.0f} s; at most 60")
+
+
+class _Appended:
+    """The broker's append times of one transaction: of the last record of each placement, and of large ones.
+
+    Callable as a delivery report. It refers to no producer: reports that nobody serves any more would keep it alive.
+    """
+
+    def __init__(self) -> None:
+        self.times_ms: list[int] = []
+        self.refused = False
+
+    def __call__(self, error: KafkaError | None, message: Message) -> None:
+        if error is None:
+            self.times_ms.append(message.timestamp()[1])
+        else:
+            self.refused = True
+
+
+def _failure(error: KafkaException, identifier: str) -> SealtrailError:
+    """What a failed commit step means. Only three codes are told apart; all others are in doubt."""
+    cause = error.args[0]
+    code = cause.code() if isinstance(cause, KafkaError) else None
+    if code in (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE, KafkaError.INVALID_RECORD):
+        return EvidenceError(f"{identifier}: the broker refuses a record's size")
+    fenced = (
+        KafkaError._FENCED,
+        KafkaError._FATAL,  # what a step says once the library has noted in the background that we are fenced
+        KafkaError.INVALID_PRODUCER_EPOCH,
+        KafkaError.UNKNOWN_MEMBER_ID,
+        KafkaError.ILLEGAL_GENERATION,
+        KafkaError.FENCED_INSTANCE_ID,
+    )
+    if code in fenced:
+        return FencedError(f"{identifier}: no longer the owner ({cause.name()})")
+    return classify(error, f"committing {identifier}")
+
+
+class Ends:
+    """Ends of partitions: the high watermark, the last stable offset and the log start, from the broker."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._config: dict[str, Any] = {**client_config(settings), "logger": silent_logger("sealtrail.kafka.ends")}
+        self._admin = AdminClient(self._config)
+
+    def high(self, partitions: Sequence[tuple[str, int]]) -> dict[tuple[str, int], int]:
+        """One past the last record, committed or not."""
+        return self._ask(partitions, _LATEST, IsolationLevel.READ_UNCOMMITTED)
+
+    def stable(self, partitions: Sequence[tuple[str, int]]) -> dict[tuple[str, int], int]:
+        """One past the last record that a read-committed reader can see."""
+        return self._ask(partitions, _LATEST, IsolationLevel.READ_COMMITTED)
+
+    def start(self, topic: str, partition: int) -> int:
+        """The log start."""
+        return self._ask([(topic, partition)], _EARLIEST, IsolationLevel.READ_COMMITTED)[topic, partition]
+
+    def await_stable(self, partitions: Sequence[tuple[str, int]]) -> None:
+        """Return when everything written to these partitions before the call is decided.
+
+        Raises TransientError when a transaction stays open for longer than any of ours may.
+        """
+        ends = self.high(partitions)
+        deadline = time.monotonic() + STABLE_S
+        while True:
+            stable = self.stable(partitions)
+            behind = [where for where, end in ends.items() if stable[where] < end]
+            if not behind:
+                return
+            if time.monotonic() > deadline:
+                topic, partition = behind[0]
+                raise TransientError(f"{topic}/{partition}: an open transaction hides its end")
+            time.sleep(0.1)
+
+    def topic_uuid(self, topic: str) -> bytes:
+        """The topic's UUID, 16 bytes: a topic deleted and made anew has another."""
+        try:
+            future = self._admin.describe_topics(TopicCollection([topic]), request_timeout=REQUEST_S)[topic]
+            identifier = future.result().topic_id
+        except KafkaException as error:
+            raise classify(error, f"describing {topic}") from error
+        most = int(identifier.get_most_significant_bits()) & (1 << 64) - 1
+        least = int(identifier.get_least_significant_bits()) & (1 << 64) - 1
+        return bytes(most.to_bytes(8, "big") + least.to_bytes(8, "big"))
+
+    def partition_count(self, topic: str) -> int:
+        """How many partitions a topic has; at least 1."""
+        try:
+            found = self._admin.list_topics(topic, timeout=REQUEST_S).topics[topic]
+        except KafkaException as error:
+            raise classify(error, f"describing {topic}") from error
+        if found.error is not None:
+            raise classify(found.error, f"describing {topic}")
+        if not found.partitions:
+            raise TransientError(f"describing {topic}: no partitions yet")
+        return len(found.partitions)
+
+    def _ask(
+        self, partitions: Sequence[tuple[str, int]], spec: OffsetSpec, isolation: IsolationLevel
+    ) -> dict[tuple[str, int], int]:
+        self._admin.poll(0)  # serves what it logs; nothing else would
+        request = {TopicPartition(topic, partition): spec for topic, partition in partitions}
+        futures = self._admin.list_offsets(request, isolation_level=isolation, request_timeout=REQUEST_S)
+        found = {}
+        for where, future in futures.items():
+            try:
+                found[where.topic, where.partition] = future.result().offset
+            except KafkaException as error:
+                # After a broker's restart a client asks with the old leader's epoch until its metadata expires, minutes
+                # later (FENCED_LEADER_EPOCH); a new one asks anew.
+                self._admin = AdminClient(self._config)
+                raise classify(error, f"asking for offsets of {where.topic}/{where.partition}") from error
+        return found

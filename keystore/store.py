@@ -1,0 +1,129 @@
+"""The interfaces of a keystore, and which kind of key a name stands for.
+
+`Keystore.open` picks the backend by the URI's scheme; a backend subclasses `Keystore` and registers itself.
+"""
+
+from __future__ import annotations
+
+import abc
+import re
+from collections.abc import Callable
+from enum import StrEnum
+from typing import ClassVar, Protocol
+
+from sealtrail.errors import ConfigError
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9@._-]{0,159}")
+
+
+class Signer(Protocol):
+    """An Ed25519 key that signs. Any thread may call.
+
+    `sign` may reach out to a service with remote backends: it raises TransientError when that is away, ConfigError when
+    it refuses. The file backend does neither. `key_id` is SHA-256 of `public`, both 32 bytes.
+    """
+
+    @property
+    def key_id(self) -> bytes: ...
+
+    @property
+    def public(self) -> bytes: ...
+
+    def sign(self, message: bytes) -> bytes:
+        """The signature, 64 bytes."""
+        ...
+
+
+class Opener(Protocol):
+    """An X25519 key that opens what was encrypted to it, in the suite of `sealtrail.session`. Any thread may call."""
+
+    @property
+    def key_id(self) -> bytes: ...
+
+    @property
+    def public(self) -> bytes: ...
+
+    def open(self, wrapped: bytes, info: bytes) -> bytes:
+        """The plaintext. Raises EvidenceError: altered, encrypted to another key, or under other info."""
+        ...
+
+
+class KeyKind(StrEnum):
+    """What a key does."""
+
+    SIGNS = "signs"
+    OPENS = "opens"
+    SECRET = "is a shared secret"  # a kind of key, not a key
+
+
+_KINDS: tuple[tuple[str, KeyKind], ...] = (
+    ("source-", KeyKind.SIGNS),
+    ("sealer", KeyKind.SIGNS),
+    ("archive", KeyKind.SIGNS),
+    ("auditor", KeyKind.SIGNS),
+    ("root", KeyKind.SIGNS),
+    ("pipeline", KeyKind.OPENS),
+    ("quarantine", KeyKind.OPENS),
+    ("tenant-data-", KeyKind.OPENS),
+    ("tenant-subject-", KeyKind.OPENS),
+    ("tenant-hash-", KeyKind.SECRET),
+    ("tenant-index-", KeyKind.SECRET),
+    ("disclosure", KeyKind.SECRET),
+)
+
+
+def kind_of(name: str) -> KeyKind:
+    """What the key of this name does: `sealer`, or with a suffix for a newer one, `sealer-2027`.
+
+    Raises:
+        ConfigError: no key has such a name.
+    """
+    if _NAME.fullmatch(name) and ".." not in name:
+        for start, kind in _KINDS:
+            if name.startswith(start) and name != start.removesuffix("-") + "-":
+                rest = name.removeprefix(start)
+                if start.endswith("-") or not rest or rest.startswith("-"):
+                    return kind
+    raise ConfigError("keystore: asked for a key by a name that no key has")
+
+
+class Keystore(abc.ABC):
+    """One process's keys. Its repr names the place, never a key's bytes."""
+
+    _backends: ClassVar[dict[str, Callable[[str], Keystore]]] = {}
+
+    @classmethod
+    def open(cls, uri: str) -> Keystore:
+        """The keystore at a URI, `file:DIRECTORY`.
+
+        Raises:
+            ConfigError: setting `keys` is empty, of an unknown scheme, or the place cannot be used.
+        """
+        scheme, colon, place = uri.partition(":")
+        backend = cls._backends.get(scheme)
+        if not colon or not place or backend is None:
+            raise ConfigError(f"setting keys: expected {' or '.join(sorted(cls._backends))}: and a place")
+        return backend(place)
+
+    @abc.abstractmethod
+    def names(self) -> tuple[str, ...]:
+        """The names of the keys in it, sorted."""
+
+    @abc.abstractmethod
+    def signer(self, name: str) -> Signer:
+        """The signing key of that name. Raises ConfigError: missing, unusable, or of another kind."""
+
+    @abc.abstractmethod
+    def opener(self, name: str) -> Opener:
+        """The opening key of that name. Raises ConfigError: missing, unusable, or of another kind."""
+
+    @abc.abstractmethod
+    def secret(self, name: str) -> bytes:
+        """The symmetric key of that name, 32 bytes. Raises ConfigError: missing, unusable, or of another kind."""
+
+
+def expect(name: str, kind: KeyKind) -> None:
+    """Refuse a key of another kind. Raises ConfigError."""
+    actual = kind_of(name)
+    if actual is not kind:
+        raise ConfigError(f"key {name} {actual}; it was asked for as one that {kind}")
