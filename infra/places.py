@@ -1,0 +1,106 @@
+"""Where the local stack keeps things, and on which ports it listens. Arithmetic only, no I/O but `Ports.free`.
+
+<state>/root/        root.key and ca.key ("offline": no role's configuration points here), root.vkey is public
+<state>/tls/         ca.pem, <role>.pem, <role>.key       TLS for Kafka and S3
+<state>/keys/<role>/ that role's keystore                  <state>/keys/certs/ all certificates, public
+<state>/roles/       <role>.toml: the settings and credentials of one role
+<state>/kafka|seaweed|opensearch/   configuration and data
+<state>/run/ logs/   pid files, ports.json · one log per server
+"""
+
+from __future__ import annotations
+
+import socket
+from contextlib import ExitStack
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+
+DEFAULT_BASE_PORT = 19090  # below Linux's ephemeral range (32768), so no outgoing connection takes one first
+HOST = "127.0.0.1"
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """One port per listener; all on the loopback interface."""
+
+    kafka: int
+    kafka_controller: int
+    s3: int
+    s3_grpc: int
+    filer: int
+    filer_grpc: int
+    master: int
+    master_grpc: int
+    volume: int
+    volume_grpc: int
+    opensearch: int
+    opensearch_transport: int
+
+    @classmethod
+    def from_base(cls, base: int) -> Ports:
+        """Consecutive ports from `base`, in the order of the fields."""
+        return cls(*(base + number for number in range(len(fields(cls)))))
+
+    @classmethod
+    def free(cls) -> Ports:
+        """Ports that were free a moment ago; for tests, which may run beside another stack."""
+        with ExitStack() as held:
+            numbers = []
+            for _ in fields(cls):
+                probe = held.enter_context(socket.socket())
+                probe.bind((HOST, 0))
+                numbers.append(int(probe.getsockname()[1]))
+        return cls(*numbers)
+
+    def __post_init__(self) -> None:
+        if len(set(astuple(self))) != len(fields(self)):
+            raise ValueError("two listeners share a port")
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """The folders under one state directory."""
+
+    state: Path
+
+    @property
+    def root(self) -> Path:
+        """Keys that stay offline in a real deployment."""
+        return self.state / "root"
+
+    @property
+    def tls(self) -> Path:
+        """Certificates and keys for Kafka and S3."""
+        return self.state / "tls"
+
+    @property
+    def keys(self) -> Path:
+        """One keystore folder per role, and `certs`."""
+        return self.state / "keys"
+
+    @property
+    def roles(self) -> Path:
+        """One settings file per role."""
+        return self.state / "roles"
+
+    @property
+    def run(self) -> Path:
+        """Pid files and the ports in use."""
+        return self.state / "run"
+
+    @property
+    def logs(self) -> Path:
+        """One log per server."""
+        return self.state / "logs"
+
+    def server(self, name: str) -> Path:
+        """Configuration and data of one server."""
+        return self.state / name
+
+    def log(self, name: str) -> Path:
+        """The log of one server."""
+        return self.logs / f"{name}.log"
+
+    def pid_file(self, name: str) -> Path:
+        """The pid file of one server."""
+        return self.run / f"{name}.pid"

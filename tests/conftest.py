@@ -1,0 +1,111 @@
+"""One real stack for the whole test session, on free ports, in a folder that is removed at the end.
+
+A server that does not start fails the tests that need it: nothing is skipped. Tests that need topics of their own take
+`deployment`, which provisions a fresh prefix on the shared broker.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from infra.places import Ports
+from infra.report import Reporter
+from infra.stack import Stack
+from kafkaio.admin import provision
+from schemas import catalogue
+from schemas.settings import Settings
+
+RAW_PARTITIONS = 2  # fewer than a deployment's 4: each provisioning makes ten topics
+BUCKETS = ("sealtrail-test", "sealtrail-test-2", "sealtrail-test-3", "sealtrail-test-4")
+
+T = TypeVar("T")
+
+_numbers = count(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """A fresh set of topics and rights on the session's stack; `bucket` is shared unless a test asks for another."""
+
+    stack: Stack
+    name: str
+    topic_prefix: str
+    bucket: str
+
+    def settings(self, role: str, **flags: object) -> Settings:
+        """The settings of `role` in this deployment."""
+        mine = {"topic_prefix": self.topic_prefix, "deployment": self.name}
+        if self.stack.settings(role).archive_bucket:
+            mine["archive_bucket"] = self.bucket
+        return self.stack.settings(role, **{**mine, **flags})
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Kafka and the S3 server, up; OpenSearch joins with the tests that need it (`search_stack`)."""
+    made = Stack(
+        tmp_path_factory.mktemp("stack") / "state",
+        ports=Ports.free(),
+        buckets=BUCKETS,
+        raw_partitions=RAW_PARTITIONS,
+        report=Reporter(quiet=True),
+    )
+    try:
+        made.up(search=False)
+        yield made
+    finally:
+        made.reset()
+
+
+@pytest.fixture(scope="session")
+def search_stack(stack: Stack) -> Stack:
+    """The session's stack with OpenSearch as well."""
+    stack.up(search=True)
+    return stack
+
+
+def new_deployment(stack: Stack, *, raw_partitions: int = RAW_PARTITIONS, bucket: str = BUCKETS[0]) -> Deployment:
+    """Fresh topics and rights; for tests and fixtures of wider scope than one test."""
+    name = f"t{next(_numbers)}"
+    made = Deployment(stack=stack, name=name, topic_prefix=f"{name}.", bucket=bucket)
+    provision(made.settings("admin"), catalogue.load(), raw_partitions=raw_partitions)
+    return made
+
+
+@pytest.fixture
+def deployment(stack: Stack) -> Deployment:
+    """A deployment of this test alone."""
+    return new_deployment(stack)
+
+
+@pytest.fixture(scope="module")
+def module_deployment(stack: Stack) -> Deployment:
+    """A deployment that the tests of one module share."""
+    return new_deployment(stack)
+
+
+@pytest.fixture(scope="session")
+def github_payloads() -> Path:
+    """The file of 329 real webhook payloads."""
+    from infra.artifacts import github_payloads as fetch
+
+    return fetch(Reporter(quiet=True))
+
+
+def wait_until(condition: Callable[[], T | None], *, deadline_s: float = 30.0, what: str = "the condition") -> T:
+    """The first result of `condition` that is true, asked again every 50 ms; fails the test after `deadline_s`."""
+    deadline = time.monotonic() + deadline_s
+    while True:
+        result = condition()
+        if result:
+            return result
+        if time.monotonic() > deadline:
+            pytest.fail(f"{what} did not come about within {deadline_s:.0f} s")
+        time.sleep(0.05)  # between two looks at the condition, not instead of one
