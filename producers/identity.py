@@ -1,0 +1,84 @@
+"""Who an emitter is: its source's key, the pipeline's public key, its tenants' hash keys.
+
+Reads the keystore and the certificates once, when the emitter is made; a wrong one is a ConfigError then, not later.
+Private bytes stay in the keystore's signer.
+"""
+
+from __future__ import annotations
+
+import re
+
+from keystore import Keystore, Signer, load_keyring, load_root
+from producers.run import OpenRun
+from schemas.settings import Settings
+from sealtrail.certificate import Certificate, Keyring, Role
+from sealtrail.errors import ConfigError, ContractError
+from sealtrail.session import Run, audience_of, open_run
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,127}")  # as the schema's emitter.source and emitter.instance
+TENANT_HASH = "tenant-hash-"
+
+
+class Identity:
+    """The keys of one emitter.
+
+    Args:
+        settings: `keys`, `certificates` and `root_vkey` are needed.
+        source: the certified source; the keystore holds `source-<source>`.
+        instance: one running copy of it, stable over restarts.
+
+    Raises:
+        ConfigError: a name or key is missing or unusable.
+    """
+
+    def __init__(self, settings: Settings, source: str, instance: str) -> None:
+        for what, name in (("source", source), ("instance", instance)):
+            if not _NAME.fullmatch(name):
+                raise ConfigError(f"{what} of an emitter: expected lower case letters, digits and ._-, at most 128")
+        settings.require("keys", "certificates", "root_vkey")
+        assert settings.certificates is not None
+        assert settings.root_vkey is not None
+        self._authority = settings.authority
+        self._deployment = settings.deployment
+        self.source = source
+        self.instance = instance
+        self._keystore = Keystore.open(settings.keys)
+        self._signer: Signer = self._keystore.signer(f"source-{source}")
+        self._keyring: Keyring = load_keyring(settings.certificates, load_root(settings.root_vkey))
+        self._hash_keys: dict[str, bytes] = {}
+
+    @property
+    def name(self) -> str:
+        """The Kafka key of its records: source/instance."""
+        return f"{self.source}/{self.instance}"
+
+    def tenants(self) -> tuple[str, ...]:
+        """The tenants whose hash keys the keystore holds, sorted; `@deployment` left out."""
+        held = (name.removeprefix(TENANT_HASH) for name in self._keystore.names() if name.startswith(TENANT_HASH))
+        return tuple(sorted(tenant for tenant in held if not tenant.startswith("@")))
+
+    def hash_key(self, tenant: str) -> bytes:
+        """The key that hashes a tenant's values. Raises ContractError("tenant") when this emitter has none."""
+        key = self._hash_keys.get(tenant)
+        if key is None:
+            try:
+                key = self._keystore.secret(TENANT_HASH + tenant)
+            except ConfigError:
+                raise ContractError("tenant", "this emitter holds no hash key of that tenant") from None
+            self._hash_keys[tenant] = key
+        return key
+
+    def open(self, epoch: bytes, session_key: bytes, topic: str, now_s: float) -> OpenRun:
+        """A new run, its session key wrapped to the pipeline key that is certified at `now_s`. Raises ConfigError."""
+        run = Run(self.source, self.instance, epoch)
+        pipeline = self._pipeline(now_s)
+        to = audience_of(self._authority, self._deployment, topic)
+        session = open_run(run, to, session_key, pipeline.public, self._signer.public, self._signer.sign)
+        return OpenRun(run, session, session_key, topic)
+
+    def _pipeline(self, now_s: float) -> Certificate:
+        ours = f"{self._authority}/{self._deployment}/"
+        valid = [c for c in self._keyring.of_role(Role.PIPELINE) if c.covers(now_s) and c.speaks_for(ours)]
+        if not valid:
+            raise ConfigError("setting certificates: none for the pipeline that is valid now")
+        return max(valid, key=lambda c: (c.not_before_s, c.key_id))

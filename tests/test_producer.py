@@ -1,0 +1,569 @@
+"""The emitter: numbers, authentication, refusals, back-pressure, loss, pulses, forks; in memory and on Kafka."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from confluent_kafka import Consumer, TopicPartition
+from hypothesis import given
+from hypothesis import strategies as st
+
+from infra import keys
+from infra.places import Places
+from kafkaio.client import client_config
+from kafkaio.producer import IdempotentProducer
+from keystore import Keystore, load_keyring, load_root
+from producers.audit import AuditProducer, RecordProducer
+from producers.identity import Identity
+from producers.memory import MemoryBroker, MemoryRecord
+from producers.uuid7 import Uuid7
+from schemas.registry import AUDIT_EVENT
+from schemas.settings import Settings
+from sealtrail.errors import ConfigError, ContractError, TransientError
+from sealtrail.session import RUN_SESSION, mac_key, record_mac, unwrap_session_key, verify_session
+from tests.conftest import Deployment, wait_until
+
+NOW_NS = 1_795_000_000 * 10**9  # 2026-11-18
+SECRET = "Sesame-7f3a"  # what must not come out: a planted value
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """A connector's settings: keys of the local stack's making, no broker."""
+    places = Places(tmp_path_factory.mktemp("keys"))
+    keys.ensure(places, datetime.fromtimestamp(NOW_NS / 1e9, UTC))
+    return Settings.load(
+        role="github",
+        keys=f"file:{places.keys / 'github'}",
+        root_vkey=places.root / "root.vkey",
+        certificates=places.keys / "certs",
+    )
+
+
+class Clock:
+    """Nanoseconds since 1970 that pass only when told."""
+
+    def __init__(self) -> None:
+        self.now_ns = NOW_NS
+
+    def __call__(self) -> int:
+        return self.now_ns
+
+
+@pytest.fixture
+def broker() -> MemoryBroker:
+    return MemoryBroker()
+
+
+@pytest.fixture
+def emitter(settings: Settings, broker: MemoryBroker) -> Iterator[AuditProducer]:
+    made = AuditProducer(settings, "github", "one", producer_factory=broker.connect, clock=Clock())
+    yield made
+    broker.away, broker.failing, broker.capacity = False, None, 100_000
+    with suppress(TransientError):  # a test that made records fail has looked at that itself
+        made.close(5)
+
+
+def draft(**given: object) -> dict[str, object]:
+    return {
+        "event_name": "test.act",
+        "tenant": "acme",
+        "event_type": "API_CALL",
+        "result": "SUCCESS",
+        "effect": "EFFECTIVE",
+        "actor": {"kind": "USER", "id": "4711", "display": "ada-lovelace"},
+        **given,
+    }
+
+
+def event_of(record: MemoryRecord) -> dict[str, Any]:
+    return AUDIT_EVENT.decode(record.value)
+
+
+def seen(broker: MemoryBroker) -> list[tuple[int, str]]:
+    return [(e["emitter"]["seq"], e["event_name"]) for e in map(event_of, broker.records)]
+
+
+# -- a run
+
+
+def test_a_run_opens_with_number_0_counts_without_holes_and_closes_last(emitter: AuditProducer, broker: MemoryBroker) -> None:
+    for _ in range(3):
+        emitter.emit(draft())
+    emitter.close(5)
+    assert seen(broker) == [
+        (0, "emitter.open"),
+        (1, "test.act"),
+        (2, "test.act"),
+        (3, "test.act"),
+        (4, "emitter.close"),
+    ]
+    assert emitter.counts.accepted == emitter.counts.acknowledged == 5
+    assert {record.key for record in broker.records} == {"github/one"}
+
+
+def test_every_record_carries_the_runs_signed_session_and_its_own_mac(
+    emitter: AuditProducer, broker: MemoryBroker, settings: Settings
+) -> None:
+    emitter.emit(draft(traceparent="00-" + "a" * 32 + "-" + "b" * 16 + "-01"))
+    emitter.close(5)
+    assert settings.root_vkey is not None
+    assert settings.certificates is not None
+    keyring = load_keyring(settings.certificates, load_root(settings.root_vkey))
+    pipeline = Keystore.open(f"file:{settings.certificates.parent / 'sealer'}").opener("pipeline")
+    for record in broker.records:
+        headers = dict(record.headers)
+        event = event_of(record)
+        session = verify_session(headers["st-session"], keyring, NOW_NS / 1e9)
+        assert (session.run.source, session.run.instance, session.run.epoch) == (
+            "github",
+            "one",
+            event["emitter"]["epoch"],
+        )
+        key = mac_key(unwrap_session_key(session, pipeline.open))
+        assert headers["st-mac"] == record_mac(key, "audit.raw", event["emitter"]["seq"], record.value)
+        assert headers["content-type"] == b"application/avro"
+    assert [dict(r.headers).get("traceparent") for r in broker.records] == [
+        None,
+        b"00-" + b"a" * 32 + b"-" + b"b" * 16 + b"-01",
+        None,
+    ]
+    opened = event_of(broker.records[0])["extension"]
+    assert opened["schema"] == RUN_SESSION.sha256
+    assert RUN_SESSION.header + opened["payload"] == dict(broker.records[0].headers)["st-session"]
+
+
+def test_an_event_is_complete_and_redacted_when_it_leaves(emitter: AuditProducer, broker: MemoryBroker) -> None:
+    event_id = emitter.emit(
+        draft(detail=SECRET, object_name="acme/" + SECRET, actor={"kind": "USER", "id": SECRET, "display": SECRET})
+    )
+    emitter.close(5)
+    record = broker.records[1]
+    event = event_of(record)
+    assert event["event_id"] == event_id
+    assert event["region"] == "eu-central"
+    assert event["occurred_at"] == NOW_NS // 1000
+    assert event["redaction"]["status"] == "APPLIED"
+    assert event["detail"] is None
+    assert event["actor"]["id"].startswith("hmac_")
+    assert SECRET.encode() not in record.value
+
+
+def test_threads_share_one_sequence(emitter: AuditProducer, broker: MemoryBroker) -> None:
+    made: list[bytes] = []
+    threads = [threading.Thread(target=lambda: made.extend(emitter.emit(draft()) for _ in range(100))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    emitter.close(10)
+    assert [number for number, _ in seen(broker)] == list(range(802))
+    assert len(set(made)) == 800
+
+
+# -- refusals
+
+REFUSED = {
+    "an unknown field": ("", draft(nickname=SECRET)),
+    "a field that is not the caller's": ("region", draft(region=SECRET)),
+    "a tenant that is not the emitter's": ("tenant", draft(tenant="umbrella")),
+    "no tenant": ("tenant", {k: v for k, v in draft().items() if k != "tenant"}),
+    "the emitter's own event names": ("event_name", draft(event_name="emitter.close")),
+    "an event name against its pattern": ("event_name", draft(event_name=SECRET + " ")),
+    "an identifier against its pattern": ("object.id", draft(object={"type": "thing", "id": SECRET + "@x"})),
+    "an unregistered extension": ("extension.schema", draft(extension={"schema": b"\0" * 32, "payload": b""})),
+}
+
+
+@pytest.mark.parametrize(("field", "refused"), REFUSED.values(), ids=REFUSED.keys())
+def test_a_refused_event_names_its_field_and_takes_no_number(
+    emitter: AuditProducer, broker: MemoryBroker, field: str, refused: dict[str, object]
+) -> None:
+    with pytest.raises(ContractError) as caught:
+        emitter.emit(refused)
+    assert caught.value.field == field
+    assert SECRET not in str(caught.value)
+    emitter.emit(draft())
+    emitter.close(5)
+    assert seen(broker) == [(0, "emitter.open"), (1, "emitter.refused"), (2, "test.act"), (3, "emitter.close")]
+    assert emitter.counts.refused == 1
+    assert event_of(broker.records[1])["object"] == {"type": "field", "id": field or "event"}
+    assert not any(SECRET.encode() in record.value for record in broker.records)
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        draft(changes=[{"op": "ADD", "path": "/x", "before": None, "after": "x" * 8000}] * 150),
+        draft(object_name="lone \ud800 surrogate"),
+        draft(result="SPLENDID"),
+        draft(actor=None),
+        draft(occurred_at="yesterday"),
+        draft(authorization={"method": "NONE"}),
+    ],
+    ids=[
+        "too large",
+        "a lone surrogate",
+        "an unknown symbol",
+        "no actor",
+        "a time of the wrong type",
+        "an incomplete record",
+    ],
+)
+def test_what_cannot_be_encoded_is_refused_and_takes_no_number(
+    emitter: AuditProducer, broker: MemoryBroker, refused: dict[str, object]
+) -> None:
+    with pytest.raises(ContractError):
+        emitter.emit(refused)
+    emitter.close(5)
+    assert seen(broker) == [(0, "emitter.open"), (1, "emitter.refused"), (2, "emitter.close")]
+
+
+def test_refusals_and_failures_are_logged_without_a_value(
+    emitter: AuditProducer, broker: MemoryBroker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(ContractError):
+        emitter.emit(draft(event_name=SECRET + " "))
+    broker.failing = "MSG_SIZE_TOO_LARGE"
+    emitter.emit(draft(object_name=SECRET))
+    wait_until(lambda: emitter.counts.failed, what="a failed delivery")
+    printed = capsys.readouterr()
+    assert "event_name" in printed.out + printed.err
+    assert SECRET not in printed.out + printed.err
+
+
+# -- back-pressure and loss
+
+
+def test_a_full_queue_makes_the_caller_wait_and_drops_nothing(emitter: AuditProducer, broker: MemoryBroker) -> None:
+    emitter.wait_acknowledged(5)
+    broker.away, broker.capacity = True, 3
+    caller = threading.Thread(target=lambda: [emitter.emit(draft()) for _ in range(10)])
+    caller.start()
+    wait_until(lambda: emitter.counts.waiting == 3, what="a full queue")
+    assert caller.is_alive()
+    broker.away = False
+    caller.join(10)
+    emitter.close(5)
+    assert [number for number, _ in seen(broker)] == list(range(12))
+
+
+def test_close_reports_what_was_not_acknowledged_and_may_be_tried_again(emitter: AuditProducer, broker: MemoryBroker) -> None:
+    emitter.wait_acknowledged(5)
+    broker.away = True
+    emitter.emit(draft())
+    with pytest.raises(TransientError, match="2 of 3 events not acknowledged"):
+        emitter.close(0.1)
+    broker.away = False
+    emitter.close(5)
+    assert seen(broker)[-1] == (2, "emitter.close")
+    with pytest.raises(TransientError, match="closed"):
+        emitter.emit(draft())
+
+
+def test_close_frees_a_caller_that_waits_for_a_full_queue(emitter: AuditProducer, broker: MemoryBroker) -> None:
+    emitter.wait_acknowledged(5)
+    broker.away, broker.capacity = True, 1
+    outcome: list[str] = []
+
+    def call() -> None:
+        try:
+            for _ in range(2):
+                emitter.emit(draft())
+        except TransientError as error:
+            outcome.append(str(error))
+
+    caller = threading.Thread(target=call)
+    caller.start()
+    wait_until(lambda: emitter.counts.waiting == 1, what="a full queue")
+    with pytest.raises(TransientError, match="not handed over"):
+        emitter.close(0.1)
+    caller.join(5)
+    assert outcome
+    assert "not handed over" in outcome[0]
+
+
+def test_a_delivery_that_failed_for_good_is_counted_and_its_number_is_not_given_again(
+    emitter: AuditProducer, broker: MemoryBroker
+) -> None:
+    emitter.wait_acknowledged(5)
+    broker.failing = "TOPIC_AUTHORIZATION_FAILED"
+    emitter.emit(draft())
+    wait_until(lambda: emitter.counts.failed == 1, what="a failed delivery")
+    broker.failing = None
+    emitter.emit(draft())
+    with pytest.raises(TransientError, match="1 failed for good"):
+        emitter.close(5)
+    assert [number for number, _ in seen(broker)] == [0, 2, 3]
+    assert not emitter.wait_acknowledged(0)
+
+
+def test_a_lost_producer_is_replaced_and_a_new_run_begins(emitter: AuditProducer, broker: MemoryBroker) -> None:
+    emitter.wait_acknowledged(5)
+    broker.lose()
+    emitter.emit(draft())
+    emitter.close(5)
+    assert seen(broker) == [(0, "emitter.open"), (0, "emitter.open"), (1, "test.act"), (2, "emitter.close")]
+    assert len({event_of(record)["emitter"]["epoch"] for record in broker.records}) == 2
+
+
+def test_records_that_land_on_another_partition_end_the_run(emitter: AuditProducer, broker: MemoryBroker) -> None:
+    emitter.wait_acknowledged(5)
+    broker.partition = 1
+    emitter.emit(draft())
+    emitter.wait_acknowledged(5)
+    emitter.emit(draft())
+    emitter.close(5)
+    assert seen(broker) == [
+        (0, "emitter.open"),
+        (1, "test.act"),
+        (0, "emitter.open"),
+        (1, "test.act"),
+        (2, "emitter.close"),
+    ]
+
+
+def test_an_idle_emitter_pulses_and_a_busy_one_does_not(settings: Settings, broker: MemoryBroker) -> None:
+    clock = Clock()
+    with AuditProducer(settings, "github", "one", producer_factory=broker.connect, clock=clock, pulse_s=15) as emitter:
+        emitter.emit(draft())
+        emitter.wait_acknowledged(5)
+        clock.now_ns += 14 * 10**9
+        emitter.emit(draft())
+        clock.now_ns += 14 * 10**9
+        emitter.emit(draft())
+        emitter.wait_acknowledged(5)
+        assert "emitter.pulse" not in [name for _, name in seen(broker)]
+        clock.now_ns += 16 * 10**9
+        wait_until(lambda: (4, "emitter.pulse") in seen(broker), what="a pulse")
+
+
+# -- forks
+
+
+def _emit_and_close(emitter: AuditProducer) -> int:
+    """In a child: how many records of its own run were acknowledged."""
+    emitter.emit(draft())
+    emitter.close(20)
+    return emitter.counts.acknowledged
+
+
+def _in_child(act: Callable[[], object]) -> dict[str, Any]:
+    """What `act` returns, done in a forked child, which then ends at once."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            answer = {"returned": act()}
+        except BaseException as error:
+            answer = {"raised": repr(error)}
+        os.write(writing, json.dumps(answer).encode())
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        answer = json.loads(pipe.read())
+    os.waitpid(child, 0)
+    return dict(answer)
+
+
+def test_a_forked_child_begins_a_run_of_its_own(emitter: AuditProducer, broker: MemoryBroker) -> None:
+    emitter.emit(draft())
+    emitter.wait_acknowledged(5)
+    before = len(broker.records)
+
+    def act() -> object:
+        emitter.emit(draft())
+        emitter.emit(draft())
+        emitter.close(5)
+        return [(e["emitter"]["epoch"].hex(), e["emitter"]["seq"]) for e in map(event_of, broker.records[before:])]
+
+    answer = _in_child(act)
+    assert "raised" not in answer, answer
+    (epoch,) = {epoch for epoch, _ in answer["returned"]}
+    assert [number for _, number in answer["returned"]] == [0, 1, 2, 3]
+    assert epoch != event_of(broker.records[0])["emitter"]["epoch"].hex()
+    emitter.emit(draft())
+    emitter.close(5)
+    assert [number for number, _ in seen(broker)] == [0, 1, 2, 3]
+
+
+def test_a_child_forked_while_another_thread_emits_is_not_stuck(emitter: AuditProducer) -> None:
+    stop = threading.Event()
+
+    def emit_on() -> None:
+        while not stop.is_set():
+            emitter.emit(draft())
+
+    busy = threading.Thread(target=emit_on)
+    busy.start()
+    try:
+        for _ in range(5):
+            answer = _in_child(lambda: _emit_and_close(emitter))
+            assert answer == {"returned": 3}
+    finally:
+        stop.set()
+        busy.join()
+
+
+# -- identity
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"keys": ""}, "keys"),
+        ({"root_vkey": None}, "root_vkey"),
+        ({"certificates": None}, "certificates"),
+    ],
+)
+def test_a_missing_setting_is_named(settings: Settings, changed: dict[str, object], named: str) -> None:
+    with pytest.raises(ConfigError, match=named):
+        Identity(settings.model_copy(update=changed), "github", "one")
+
+
+def test_a_source_without_its_key_a_bad_instance_and_no_valid_pipeline_key_are_configuration_errors(
+    settings: Settings, broker: MemoryBroker
+) -> None:
+    with pytest.raises(ConfigError, match="source-chat"):
+        AuditProducer(settings, "chat", "one", producer_factory=broker.connect)
+    with pytest.raises(ConfigError, match="instance"):
+        AuditProducer(settings, "github", "One/Two", producer_factory=broker.connect)
+    with pytest.raises(ConfigError, match="pipeline"):
+        AuditProducer(settings, "github", "one", producer_factory=broker.connect, clock=lambda: NOW_NS + 10**18)
+
+
+# -- UUIDv7
+
+
+@given(st.lists(st.integers(-5, 5), max_size=200), st.binary(min_size=10, max_size=10))
+def test_identifiers_rise_whatever_the_clock_does(steps: list[int], noise: bytes) -> None:
+    times = iter([NOW_NS, *(NOW_NS + step * 10**6 for step in itertools.accumulate(steps))])
+    make = Uuid7(lambda: next(times), lambda size: noise[:size])
+    made = [make() for _ in range(len(steps) + 1)]
+    assert made == sorted(set(made))
+    for identifier in made:
+        assert len(identifier) == 16
+        assert identifier[6] >> 4 == 7
+        assert identifier[8] >> 6 == 0b10
+
+
+def test_an_identifier_begins_with_its_millisecond() -> None:
+    # RFC 9562, appendix A.6: Tuesday, February 22, 2022 2:22:22.00 PM GMT-05:00 = 017f22e279b0
+    make = Uuid7(lambda: 1_645_557_742_000 * 10**6, os.urandom)
+    assert make().hex().startswith("017f22e279b07")
+
+
+# -- the same contract for the record producer in memory and on Kafka
+
+
+@pytest.fixture(params=["memory", "kafka"])
+def connect(request: pytest.FixtureRequest) -> Callable[[Callable[[int, str | None], None]], RecordProducer]:
+    if request.param == "memory":
+        broker = MemoryBroker(capacity=5)
+        return lambda report: broker.connect(Settings.load(), "audit.raw", "github/one", report)
+    mine = request.getfixturevalue("deployment").settings("github")
+    topic = f"{mine.topic_prefix}audit.raw"
+    return lambda report: IdempotentProducer(
+        mine, topic, "github/one", report, **{"queue.buffering.max.messages": 5, "linger.ms": 2000}
+    )
+
+
+def test_a_record_producer_refuses_when_full_and_reports_in_order(
+    connect: Callable[[Callable[[int, str | None], None]], RecordProducer],
+) -> None:
+    reports: list[tuple[int, str | None]] = []
+    producer = connect(lambda partition, problem: reports.append((partition, problem)))
+    taken = 0
+    while producer.produce(b"value", [("st-mac", b"x")]):
+        taken += 1
+        assert taken <= 5
+    assert taken == 5
+    assert reports == []  # reports come from poll, flush and discard only
+    while producer.flush(5):
+        pass
+    assert len(reports) == 5
+    assert len({partition for partition, _ in reports}) == 1
+    assert {problem for _, problem in reports} == {None}
+    assert producer.produce(b"value", [])
+    producer.discard()
+    assert len(reports) == 6
+
+
+# -- on a real broker
+
+
+def _raw(deployment: Deployment) -> list[tuple[int | None, bytes | None, bytes, dict[str, str | bytes | None]]]:
+    """Everything on the raw topic: partition, key, value, headers."""
+    mine = deployment.settings("admin")
+    topic = f"{mine.topic_prefix}audit.raw"
+    consumer = Consumer(
+        {**client_config(mine), "group.id": "unused", "enable.partition.eof": True, "enable.auto.commit": False}
+    )
+    partitions = list(consumer.list_topics(topic, 10).topics[topic].partitions)
+    consumer.assign([TopicPartition(topic, p, 0) for p in partitions])
+    found = []
+    ended: set[int | None] = set()
+    while len(ended) < len(partitions):
+        message = consumer.poll(10)
+        assert message is not None, "the broker did not answer"
+        if message.error():
+            ended.add(message.partition())
+            continue
+        found.append((message.partition(), message.key(), message.value() or b"", dict(message.headers() or [])))
+    consumer.close()
+    return found
+
+
+def test_a_run_lands_in_order_on_one_partition_of_kafka(deployment: Deployment) -> None:
+    with AuditProducer(deployment.settings("github"), "github", "one") as emitter:
+        for _ in range(2000):
+            emitter.emit(draft())
+        assert emitter.wait_acknowledged(30)
+    found = _raw(deployment)
+    assert len({partition for partition, *_ in found}) == 1
+    assert {key for _, key, *_ in found} == {b"github/one"}
+    assert [AUDIT_EVENT.decode(value)["emitter"]["seq"] for _, _, value, _ in found] == list(range(2002))
+    assert all(set(headers) == {"st-session", "st-mac", "content-type"} for *_, headers in found)
+
+
+def test_parent_and_forked_child_both_reach_kafka(deployment: Deployment) -> None:
+    with AuditProducer(deployment.settings("github"), "github", "one") as emitter:
+        emitter.emit(draft())
+        answer = _in_child(lambda: _emit_and_close(emitter))
+        assert answer == {"returned": 3}
+        emitter.emit(draft())
+    runs: dict[bytes, list[int]] = {}
+    for _, _, value, _ in _raw(deployment):
+        event = AUDIT_EVENT.decode(value)
+        runs.setdefault(event["emitter"]["epoch"], []).append(event["emitter"]["seq"])
+    assert sorted(runs.values()) == [[0, 1, 2], [0, 1, 2, 3]]
+
+
+def test_without_the_right_to_write_close_says_how_many_events_failed(deployment: Deployment) -> None:
+    mine = deployment.settings("github")
+    theirs = deployment.settings("sink-archive")  # Kafka knows it; it may not write
+    wrong = mine.model_copy(update={"kafka_certificate": theirs.kafka_certificate, "kafka_key": theirs.kafka_key})
+    emitter = AuditProducer(wrong, "github", "one")
+
+    def emit_and_close() -> None:
+        emitter.emit(draft())  # refuses at once if the brokers have said so by then, else the close reports it
+        emitter.close(20)
+
+    with pytest.raises((ConfigError, TransientError), match=r"3 of 3 events not acknowledged|TOPIC_AUTHORIZATION_FAILED"):
+        emit_and_close()
+
+
+def test_brokers_that_are_away_do_not_stop_the_application(deployment: Deployment) -> None:
+    emitter = AuditProducer(deployment.settings("github", kafka_bootstrap="127.0.0.1:1"), "github", "one")
+    emitter.emit(draft())
+    assert emitter.counts.accepted == 2
+    with pytest.raises(TransientError, match="3 of 3 events not acknowledged by Kafka"):
+        emitter.close(0.5)
