@@ -1,0 +1,1 @@
+"""Stream processors: what turns raw records into sealed ones. Start reading at `pipeline`."""

@@ -1,0 +1,136 @@
+"""Step 2: is this record from the source that it names (EVI-8), and was it said to us?
+
+The session header is checked once and remembered; the MAC is checked for every record, before
+anything but the head of the event is read. What failed is remembered too, apart and for a short time:
+a flood of forged records costs one signature check, not one each, and a certificate that arrives
+later is found.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from processors.records import RawRecord, Rejection
+from schemas.head import Head
+from schemas.partitioner import partition_of
+from sealtrail.certificate import Certificate, Keyring, Role
+from sealtrail.errors import EvidenceError
+from sealtrail.seal import Reason
+from sealtrail.session import RUN_SESSION, Run, RunSession, mac_key, record_mac, unwrap_session_key, verify_session
+
+CACHE_SIZE = 4096  # sessions; under 1 KiB each
+FAILED_SIZE = 1024
+FAILED_S = 5.0  # for so long a header that failed is refused unseen; then certificates are read again
+MAX_HEADER = 2048  # bytes of st-session; ours are some 350
+Open = Callable[[bytes, bytes], bytes]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class _Session:
+    session: RunSession
+    certificate: Certificate
+    mac_key: bytes
+
+
+class Authenticate:
+    """Callable: (raw record, head of its event, its partition, how many there are) to its `Run`; raises `Rejection`.
+
+    Args:
+        load: certified source keys, as they are now; called again when one is unknown.
+        openers: HPKE openers of the pipeline keys, by key id: (wrapped, info) -> plaintext.
+        audience: whom a session must speak to: us.
+        topic: the raw topic's name, which the MAC covers.
+        monotonic: seconds, for how long failures are remembered.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[], Keyring],
+        openers: Mapping[bytes, Open],
+        audience: str,
+        topic: str,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._load = load
+        self._keyring = load()
+        self._loaded_at = monotonic()
+        self._openers = openers
+        self._audience = audience
+        self._topic = topic
+        self._monotonic = monotonic
+        self._known: OrderedDict[bytes, _Session] = OrderedDict()
+        self._failed: OrderedDict[bytes, tuple[float, str]] = OrderedDict()
+
+    def __call__(self, record: RawRecord, head: Head, partition: int, partitions: int) -> Run:
+        header, mac = record.header("st-session"), record.header("st-mac")
+        if header is None or mac is None:
+            raise Rejection(Reason.NOT_AUTHENTIC, "st-session or st-mac missing or repeated")
+        if len(header) > MAX_HEADER:
+            raise Rejection(Reason.NOT_AUTHENTIC, f"st-session of {len(header)} bytes; at most {MAX_HEADER}")
+        known = self._session(header, record.appended_ms / 1000)
+        run = Run(head.source, head.instance, head.epoch)
+        if known.session.run != run:
+            raise Rejection(Reason.NOT_AUTHENTIC, "emitter is not the run that the session states")
+        if not known.certificate.covers(record.appended_ms / 1000):
+            raise Rejection(Reason.NOT_AUTHENTIC, "the source's certificate was not valid then")
+        if head.seq < 0 or not hmac.compare_digest(mac, record_mac(known.mac_key, self._topic, head.seq, record.value)):
+            raise Rejection(Reason.NOT_AUTHENTIC, "st-mac does not match the record")
+        if record.key != run.key.encode() or partition_of(record.key, partitions) != partition:
+            raise Rejection(Reason.NOT_AUTHENTIC, "its key is not its emitter's, or belongs on another partition")
+        return run
+
+    def _session(self, header: bytes, time_s: float) -> _Session:
+        digest = hashlib.sha256(header).digest()
+        found = self._known.get(digest)
+        if found is not None:
+            self._known.move_to_end(digest)
+            return found
+        now = self._monotonic()
+        failed = self._failed.get(digest)
+        if failed is not None and now - failed[0] < FAILED_S:
+            raise Rejection(Reason.NOT_AUTHENTIC, failed[1])
+        verified = self._verify(header, time_s)
+        if isinstance(verified, str) and now - self._loaded_at >= FAILED_S:
+            self._keyring, self._loaded_at = self._load(), now  # its source may have been certified since
+            verified = self._verify(header, time_s)
+        if isinstance(verified, str):
+            if not self._outdated(header, time_s):  # another record's time may be within the certificate's
+                _remember(self._failed, digest, (now, verified), FAILED_SIZE)
+            raise Rejection(Reason.NOT_AUTHENTIC, verified)
+        _remember(self._known, digest, verified, CACHE_SIZE)
+        return verified
+
+    def _outdated(self, header: bytes, time_s: float) -> bool:
+        """Whether the certificate that a failed header names does not cover this time; costs no signature check."""
+        try:
+            certificate = self._keyring.find(RUN_SESSION.decode(header)["key_id"], Role.SOURCE)
+        except EvidenceError:
+            return False
+        return certificate is not None and not certificate.covers(time_s)
+
+    def _verify(self, header: bytes, time_s: float) -> _Session | str:
+        try:
+            session = verify_session(header, self._keyring, time_s)
+            certificate = self._keyring.find(session.key_id, Role.SOURCE)
+            if session.audience != self._audience:
+                return "session speaks to another topic or deployment"
+            open_ = self._openers.get(session.pipeline_key)
+            if open_ is None or certificate is None:
+                return "session wrapped to a pipeline key that is not this sealer's"
+            key = unwrap_session_key(session, open_)
+        except EvidenceError as error:
+            return str(error)
+        return _Session(session, certificate, mac_key(key))
+
+
+def _remember(cache: OrderedDict[bytes, T], key: bytes, value: T, size: int) -> None:
+    cache[key] = value
+    if len(cache) > size:
+        cache.popitem(last=False)

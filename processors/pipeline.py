@@ -1,0 +1,279 @@
+"""The main path, as one pure function: (state, batch of raw records) -> (state, outputs).
+
+    head → authenticate → number → decode → check → classify → seal → route
+
+Every raw offset comes out as exactly one seal: an EVENT, a DUPLICATE, a REJECTED with its reason, or
+part of a GAP. Nothing is dropped, and no record can stop the next one. I/O is not handled here:
+`sealer` fetches, commits, and throws away the outcome of a transaction that was not committed. Time
+and randomness are arguments; the caches inside the steps remember only what can be computed again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
+from typing import Any
+
+import structlog
+
+from processors.authenticate import Authenticate
+from processors.chain import ChainHead, ChainWriter, Entry, Sealer
+from processors.decode import Decode, Decoded
+from processors.quarantine import Quarantine
+from processors.records import Batch, Outputs, RawRecord, Rejection
+from processors.sequence import RunState, SeenError, WildError, encode_state, place, state_key
+from schemas.contract import Contract
+from schemas.head import Head, read_head
+from schemas.policy import Policy, retain_until
+from schemas.redact import RedactionCheck
+from sealtrail.avro import HEADER_SIZE
+from sealtrail.emitters import CLOSE_EVENT, OPEN_EVENT
+from sealtrail.errors import ContractError, EvidenceError
+from sealtrail.seal import SEAL_NOTE, ZERO_EVENT_ID, Content, Kind, Reason, Route, encode_note
+from sealtrail.session import Run
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class ChainState:
+    """What a chain's next transaction starts from: its head, and how far each run's numbers were seen."""
+
+    head: ChainHead
+    runs: Mapping[bytes, RunState] = field(default_factory=dict)  # key: as in audit.sources
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """The steps, compiled once for a raw topic of a deployment in a region."""
+
+    decode: Decode
+    authenticate: Authenticate
+    contract: Contract
+    redaction: RedactionCheck
+    policy: Policy
+    quarantine: Quarantine
+    sealer: Sealer
+    region: str
+    random: Callable[[int], bytes]  # cryptographic: n -> n bytes
+
+    def genesis(self, state: ChainState, now_us: int, topic_uuid: bytes, partitions: int) -> tuple[ChainState, Outputs]:
+        """The first seal of a chain; accounts for no offset, and says how many chains the raw topic has."""
+        return self._alone(state, now_us, Kind.GENESIS, topic_uuid=topic_uuid, partitions=partitions)
+
+    def heartbeat(self, state: ChainState, now_us: int) -> tuple[ChainState, Outputs]:
+        """A seal that says: nothing came until now."""
+        return self._alone(state, now_us, Kind.HEARTBEAT)
+
+    def seal_batch(
+        self, state: ChainState, batch: Batch, now_us: int, *, unprocessable: bool = False
+    ) -> tuple[ChainState, Outputs]:
+        """Seal a batch of one partition.
+
+        Args:
+            state: of the chain, as after its last committed transaction.
+            batch: records from `state.head.next_offset` on; offsets missing in between become a GAP. Without
+                records, what lies below the log start is accounted for.
+            now_us: the sealer's clock, UTC microseconds.
+            unprocessable: refuse every record of the batch: the caller found that it cannot be written.
+
+        Returns:
+            the state after these records, and everything that the transaction must write.
+        """
+        return _BatchRun(self, state, now_us, partitions=batch.partitions, unprocessable=unprocessable).seal(batch)
+
+    def _alone(self, state: ChainState, now_us: int, kind: Kind, **fields: object) -> tuple[ChainState, Outputs]:
+        run = _BatchRun(self, state, now_us, partitions=1, unprocessable=False)
+        run.note(kind, state.head.next_offset, 0, Reason.NONE, **fields)
+        return run.finish()
+
+
+class _BatchRun:
+    """One batch on its way through the steps: what would otherwise be ten local variables."""
+
+    def __init__(self, pipeline: Pipeline, state: ChainState, now_us: int, *, partitions: int, unprocessable: bool) -> None:
+        self._p = pipeline
+        self._state = state
+        self._partition = int(state.head.chain.rpartition("/")[2])
+        self._partitions = partitions
+        self._writer = ChainWriter(state.head, pipeline.sealer, now_us)
+        self._changed: dict[bytes, RunState] = {}
+        self._unprocessable = unprocessable
+        self._out = Outputs()
+
+    def seal(self, batch: Batch) -> tuple[ChainState, Outputs]:
+        if not batch.records:
+            self._gap(batch.log_start, batch.log_start)
+        for record in batch.records:
+            self._gap(batch.log_start, record.offset)
+            try:
+                self._record(record)
+            except Rejection as rejection:
+                self._reject(record, rejection, None, None)
+        return self.finish()
+
+    def finish(self) -> tuple[ChainState, Outputs]:
+        """The state after this batch, and the outputs in the order of the chain."""
+        head = self._writer.finish()
+        for linked in self._writer.linked:
+            for route, output in self._outputs():
+                if linked.routes & route:
+                    output.append(linked.value)
+        self._out.sources.extend((key, encode_state(run)) for key, run in self._changed.items())
+        runs = {**self._state.runs, **self._changed} if self._changed else self._state.runs
+        return ChainState(head, runs), self._out
+
+    def note(self, kind: Kind, offset: int, count: int, reason: Reason = Reason.NONE, **fields: object) -> None:
+        """Append a seal that is not an EVENT; its content is a SealNote of these fields."""
+        retain_ms, policy = self._p.policy.notes()
+        refused = kind in (Kind.REJECTED, Kind.DUPLICATE)
+        self._append(
+            Entry(
+                kind=kind,
+                reason=reason,
+                content=Content(self._p.random(16), policy, SEAL_NOTE.sha256, ZERO_EVENT_ID, encode_note(**fields)),
+                source_offset=offset,
+                source_count=count,
+                retain_until_ms=retain_until(self._writer.sealed_at_us, retain_ms),
+                routes=Route.ARCHIVE | Route.QUARANTINE if refused else Route.ARCHIVE,
+            )
+        )
+
+    def _record(self, record: RawRecord) -> None:
+        """One raw record through the steps; whatever a step raises unforeseen refuses this record alone."""
+        if self._unprocessable:
+            raise Rejection(Reason.UNPROCESSABLE, "its outputs could not be written")
+        try:
+            head, run = self._speaker(record)
+        except Rejection:
+            raise
+        except Exception as error:
+            raise _unforeseen(record, error) from error
+        key = state_key(self._state.head.chain, run)
+        known = self._changed.get(key) or self._state.runs.get(key) or RunState(run.epoch)
+        try:
+            placed = place(known, head.seq)
+        except SeenError:
+            self._duplicate(record, head, run)
+            return
+        except WildError:
+            self._reject(record, Rejection(Reason.SEQUENCE_WILD, "too many holes in the run's numbers"), run, head)
+            return
+        # From here the number counts as seen: a refused event is accounted for by its REJECTED seal.
+        self._changed[key] = replace(placed, closed=placed.closed or head.event_name == CLOSE_EVENT)
+        try:
+            self._event(record, self._p.decode(record.value))
+        except Rejection as rejection:
+            self._reject(record, rejection, run, head)
+        except Exception as error:
+            self._reject(record, _unforeseen(record, error), run, head)
+
+    def _speaker(self, record: RawRecord) -> tuple[Head, Run]:
+        """Who hands this over, and its number, from the head alone: little is spent on what is not authentic."""
+        self._p.decode.schema_of(record.value)
+        try:
+            head = read_head(record.value)
+        except EvidenceError as error:
+            raise Rejection(Reason.UNDECODABLE, str(error)) from error
+        return head, self._p.authenticate(record, head, self._partition, self._partitions)
+
+    def _event(self, record: RawRecord, decoded: Decoded) -> None:
+        """Check, classify and append an authentic, numbered event."""
+        event = decoded.event
+        self._check(record, event)
+        decision = self._p.policy.decide(event)
+        self._append(
+            Entry(
+                kind=Kind.EVENT,
+                content=Content(self._p.random(16), decision.policy, decoded.codec.sha256, event["event_id"], decoded.content),
+                source_offset=record.offset,
+                source_count=1,
+                retain_until_ms=retain_until(self._writer.sealed_at_us, decision.retain_ms),
+                routes=decision.routes | Route.ARCHIVE,
+                log_class=decision.log_class,
+                tenant=event["tenant"],
+                sign=decision.sign,
+            )
+        )
+
+    def _check(self, record: RawRecord, event: dict[str, Any]) -> None:
+        """Entitlement, region, contract, and whether the application redacted what it had to."""
+        emitter = event["emitter"]
+        opens = event["event_name"] == OPEN_EVENT
+        if opens != (emitter["seq"] == 0):
+            raise Rejection(Reason.CONTRACT, f"emitter.seq: number 0 of a run is {OPEN_EVENT}, and nothing else is")
+        if opens and _payload(event) != (record.header("st-session") or b"")[HEADER_SIZE:]:
+            raise Rejection(Reason.NOT_AUTHENTIC, "the opening states another session than its header")
+        if not self._p.policy.entitled(emitter["source"], event["tenant"], event["event_name"]):
+            raise Rejection(Reason.NOT_ENTITLED, "tenant or event name that the source may not state")
+        if event["region"] != self._p.region:
+            raise Rejection(Reason.WRONG_REGION, f"this deployment serves {self._p.region}")
+        try:
+            self._p.contract.check(event)
+        except ContractError as error:
+            raise Rejection(Reason.CONTRACT, str(error)) from error
+        slipped = self._p.redaction(event)
+        if slipped:
+            raise Rejection(Reason.CONTRACT, "; ".join(f"{v.field}: {v.problem}" for v in slipped[:8]))
+
+    def _duplicate(self, record: RawRecord, head: Head, run: Run) -> None:
+        self._quarantine(record, Reason.NONE)
+        self.note(
+            Kind.DUPLICATE,
+            record.offset,
+            1,
+            emitter=run.key,
+            epoch=run.epoch,
+            number=head.seq,
+            event_id=head.event_id,
+            received_digest=sha256(record.value).digest(),
+            received_size=len(record.value),
+        )
+
+    def _reject(self, record: RawRecord, rejection: Rejection, run: Run | None, head: Head | None) -> None:
+        self._quarantine(record, rejection.reason)
+        self.note(
+            Kind.REJECTED,
+            record.offset,
+            1,
+            rejection.reason,
+            detail=rejection.detail,
+            emitter=None if run is None else run.key,
+            epoch=None if run is None else run.epoch,
+            number=None if head is None else head.seq,
+            event_id=None if head is None else head.event_id,
+            received_digest=sha256(record.value).digest(),
+            received_size=len(record.value),
+        )
+
+    def _quarantine(self, record: RawRecord, reason: Reason) -> None:
+        self._out.quarantine.append(self._p.quarantine(self._state.head.chain, record, reason))
+
+    def _gap(self, log_start: int, offset: int) -> None:
+        """Account for offsets before `offset` that no record came from."""
+        for end, reason in ((min(log_start, offset), Reason.EXPIRED), (offset, Reason.NOT_DATA)):
+            first = self._writer.next_offset
+            if first < end:
+                self.note(Kind.GAP, first, end - first, reason)
+
+    def _append(self, entry: Entry) -> None:
+        self._writer.append(entry)
+        self._out.counts[entry.kind, entry.reason] += 1
+
+    def _outputs(self) -> Iterator[tuple[Route, list[bytes]]]:
+        """The topics that take sealed events; quarantine takes the raw record instead."""
+        yield Route.ARCHIVE, self._out.archive
+        yield Route.HOT, self._out.hot
+        yield Route.SIEM, self._out.siem
+
+
+def _unforeseen(record: RawRecord, error: Exception) -> Rejection:
+    """A step raised what it should not: the record is refused, and we hear of it."""
+    _log.error("record unprocessable", offset=record.offset, error=type(error).__name__)
+    return Rejection(Reason.UNPROCESSABLE, type(error).__name__)
+
+
+def _payload(event: dict[str, Any]) -> bytes | None:
+    extension = event.get("extension")
+    return extension["payload"] if extension else None

@@ -1,0 +1,59 @@
+"""What goes into the pipeline and what comes out of it: values, no behaviour.
+
+Nothing here knows Kafka: `sealer` turns messages into `RawRecord` and `Outputs` into messages.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from sealtrail.seal import Kind, Reason
+
+Headers = tuple[tuple[str, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RawRecord:
+    """One record of the raw topic. `appended_ms` is the broker's append time, UTC."""
+
+    offset: int
+    key: bytes
+    value: bytes
+    headers: Headers
+    appended_ms: int
+
+    def header(self, name: str) -> bytes | None:
+        """The header of that name if it is there exactly once; more than one is as good as none."""
+        found = [value for key, value in self.headers if key == name]
+        return found[0] if len(found) == 1 else None
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Raw records of one partition, in offset order; its log start as then known; the raw topic's partition count."""
+
+    records: tuple[RawRecord, ...]
+    log_start: int = 0
+    partitions: int = 1
+
+
+@dataclass(slots=True)
+class Outputs:
+    """What one transaction writes, by topic; `sources` are (key, value) of a compacted topic."""
+
+    archive: list[bytes] = field(default_factory=list)
+    hot: list[bytes] = field(default_factory=list)
+    siem: list[bytes] = field(default_factory=list)
+    quarantine: list[bytes] = field(default_factory=list)
+    sources: list[tuple[bytes, bytes]] = field(default_factory=list)
+    counts: Counter[tuple[Kind, Reason]] = field(default_factory=Counter)
+
+
+class Rejection(Exception):  # noqa: N818  # it is a verdict on a record, not an error of ours
+    """A raw record is refused: why, and which field of the contract, never a value."""
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(f"{reason.label}: {detail}")
+        self.reason = reason
+        self.detail = detail
