@@ -1,0 +1,1 @@
+"""What people run: the `sealtrail` command, verification, and reading of the archive."""

@@ -1,0 +1,35 @@
+"""`sealtrail run …`: the processes of the pipeline, each under its own identity."""
+
+from __future__ import annotations
+
+import time
+
+import typer
+
+from auditor.console import ConfigFile, explained, run_until_stopped, settings_of
+from processors.assembly import pipeline_of
+from processors.sealer import Sealer
+from sinks.archive.assembly import open_sink
+
+app = typer.Typer(name="run", help="Run a process of the pipeline until it is told to stop.", no_args_is_help=True)
+
+
+@app.command("sealer")
+def sealer(config: ConfigFile = None) -> None:
+    """Redaction check, class, chain, signature: raw records to sealed ones."""
+    with explained():
+        settings = settings_of(config, "sealer")
+        pipeline = pipeline_of(settings)
+        run_until_stopped(settings, lambda stop: Sealer(settings, pipeline, _now_us).run(stop))
+
+
+@app.command("sink-archive")
+def sink_archive(config: ConfigFile = None, accept_weak_store: bool = False) -> None:
+    """Sealed records to the archive in S3, under lock."""
+    with explained():
+        settings = settings_of(config, "sink-archive", accept_weak_store=accept_weak_store or None)
+        run_until_stopped(settings, open_sink(settings).run)
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1000

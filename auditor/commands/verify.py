@@ -1,0 +1,93 @@
+"""`sealtrail verify`: the archive in S3 against what it swears. Exit 0 only if everything is good."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from auditor.archive import ArchiveReader
+from auditor.console import EXIT_FAILED, EXIT_PARTIAL, AsJson, ConfigFile, explained, say, settings_of
+from keystore import Keystore, load_root
+from schemas.settings import Settings
+from sealtrail.__main__ import read_checkpoints
+from sealtrail.contents import Openers
+from sealtrail.errors import ConfigError, EvidenceError
+from sealtrail.report import Report
+from sealtrail.text import lines
+from sealtrail.verify import Trust, verify_archive
+
+TENANT_DATA = "tenant-data-"
+
+
+def verify(
+    chain: Annotated[str, typer.Option(help="Only chains whose names begin so.")] = "",
+    checkpoint: Annotated[
+        list[Path] | None, typer.Option(help="A checkpoint kept from earlier; may be given for each chain.")
+    ] = None,
+    save_checkpoints: Annotated[
+        Path | None, typer.Option(help="Folder to keep each chain's checkpoint in, for the next time.")
+    ] = None,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Verify chain, signatures, contents, locks, offsets and numbers of the archive."""
+    with explained():
+        settings = settings_of(config, "verifier")
+        report = verify_store(settings, chain, checkpoint or [])
+        if save_checkpoints is not None:
+            _save(report, save_checkpoints)
+    if as_json:
+        print(json.dumps(report.as_json(), indent=2))
+    for line in lines(report):
+        say(line)
+    if not report.good:
+        raise typer.Exit(EXIT_PARTIAL if report.intact else EXIT_FAILED)
+
+
+def verify_store(settings: Settings, chain: str, checkpoints: list[Path], *, show_progress: bool = True) -> Report:
+    """Verify the archive that the settings name, with the tenant keys that they give.
+
+    Raises:
+        ConfigError: a setting or a checkpoint file is unusable.
+        UndecidedError: the store does not answer a listing.
+    """
+    settings.require("root_vkey")
+    if settings.root_vkey is None:
+        raise AssertionError("require() lets no empty setting pass")
+    try:
+        kept = read_checkpoints(checkpoints)
+    except (OSError, EvidenceError) as error:
+        raise ConfigError(f"--checkpoint: {error}") from error
+    trust = Trust(load_root(settings.root_vkey), openers_of(settings), kept)
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:,} seals"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(file=sys.stderr), disable=not show_progress or not sys.stderr.isatty()) as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def progress(name: str, seals: int) -> None:
+            if name not in tasks:
+                tasks[name] = bar.add_task(name, total=None)
+            bar.update(tasks[name], completed=seals)
+
+        return verify_archive(ArchiveReader(settings), trust, prefix=chain, progress=progress)
+
+
+def openers_of(settings: Settings) -> Openers:
+    """What opens the tenants' contents, from the role's own keys; none if it has no keys."""
+    if not settings.keys:
+        return {}
+    keystore = Keystore.open(settings.keys)
+    openers = [keystore.opener(name) for name in keystore.names() if name.startswith(TENANT_DATA)]
+    return {opener.key_id: opener.open for opener in openers}
+
+
+def _save(report: Report, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for chain in report.chains:
+        if chain.checkpoint:
+            (folder / f"{chain.chain.replace('/', '_')}.checkpoint").write_text(chain.checkpoint)
