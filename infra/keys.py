@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from infra.pki import write_private
 from infra.places import Places
-from infra.roles import CONNECTORS
+from infra.roles import SOURCES
 from sealtrail.certificate import Certificate, Role, issue
 from sealtrail.note import ED25519, NoteKey
 
@@ -46,7 +46,7 @@ class KeyPair:
 
 def key_pairs(tenants: Iterable[str], authority: str = AUTHORITY) -> tuple[KeyPair, ...]:
     """Every key pair of the local stack, for all deployments of the authority. No holder: it stays with the root."""
-    pairs = [KeyPair(Role.SOURCE, source, f"source-{source}", (source,)) for source in CONNECTORS]
+    pairs = [KeyPair(Role.SOURCE, source, f"source-{source}", (source,)) for source in SOURCES]
     pairs += [
         KeyPair(Role.SEALER, authority, "sealer", ("sealer",)),
         KeyPair(Role.ARCHIVE, authority, "archive", ("sink-archive",)),
@@ -62,7 +62,7 @@ def key_pairs(tenants: Iterable[str], authority: str = AUTHORITY) -> tuple[KeyPa
 
 def symmetric_keys(tenants: Iterable[str]) -> Mapping[str, tuple[str, ...]]:
     """File name and holders of every symmetric key."""
-    hashes = {f"tenant-hash-{tenant}": CONNECTORS for tenant in (*tenants, DEPLOYMENT_TENANT)}
+    hashes = {f"tenant-hash-{tenant}": SOURCES for tenant in (*tenants, DEPLOYMENT_TENANT)}
     return {**hashes, "disclosure": ("sealer", "verifier")}
 
 

@@ -10,12 +10,14 @@
 
 from __future__ import annotations
 
+import random
 import socket
 from contextlib import ExitStack
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
 DEFAULT_BASE_PORT = 19090  # below Linux's ephemeral range (32768), so no outgoing connection takes one first
+FREE_PORTS = range(20_000, 32_768)
 HOST = "127.0.0.1"
 
 
@@ -43,13 +45,22 @@ class Ports:
 
     @classmethod
     def free(cls) -> Ports:
-        """Ports that were free a moment ago; for tests, which may run beside another stack."""
+        """Ports that were free a moment ago; for tests, which may run beside another stack.
+
+        Below Linux's ephemeral range: a client that tries again and again to reach a dead server there can be given the
+        server's own port as its source, connects to itself, and the server cannot come back.
+        """
+        numbers: list[int] = []
         with ExitStack() as held:
-            numbers = []
-            for _ in fields(cls):
+            for number in random.sample(FREE_PORTS, len(FREE_PORTS)):
+                if len(numbers) == len(fields(cls)):
+                    break
                 probe = held.enter_context(socket.socket())
-                probe.bind((HOST, 0))
-                numbers.append(int(probe.getsockname()[1]))
+                try:
+                    probe.bind((HOST, number))
+                except OSError:
+                    continue
+                numbers.append(number)
         return cls(*numbers)
 
     def __post_init__(self) -> None:

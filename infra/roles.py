@@ -14,7 +14,8 @@ from infra.pki import TlsFiles, write_private
 from infra.places import HOST, Places, Ports
 from infra.seaweed import Credentials
 
-CONNECTORS = ("github", "chat", "loadgen")
+CONNECTORS = ("github", "chat", "loadgen", "ci")
+SOURCES = (*CONNECTORS, "detect", "holds", "reader", "publisher")  # whoever states events, with a key and a certificate
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,16 +31,16 @@ class Needs:
 ROLES: Mapping[str, Needs] = {
     "admin": Needs(kafka=True, archive=True),
     **{name: Needs(kafka=True, keys=True) for name in CONNECTORS},
+    "detect": Needs(kafka=True, keys=True),
     "sealer": Needs(kafka=True, keys=True),
     "sink-archive": Needs(kafka=True, archive=True, keys=True),
     "sink-search": Needs(kafka=True, search=True),
     "sink-siem": Needs(kafka=True),
-    "detect": Needs(kafka=True),
     "verifier": Needs(kafka=True, archive=True, keys=True),
-    "publisher": Needs(archive=True),
+    "publisher": Needs(kafka=True, archive=True, keys=True),
     "prober": Needs(archive=True),
     "holds": Needs(kafka=True, archive=True, keys=True),
-    "reader": Needs(archive=True, search=True, keys=True),
+    "reader": Needs(kafka=True, archive=True, search=True, keys=True),
 }
 
 

@@ -42,7 +42,6 @@ from schemas.settings import Settings
 from sealtrail.errors import ConfigError, ContractError, TransientError
 from sealtrail.session import SESSION_KEY_SIZE
 
-PULSE_S = 15.0  # as the sealer's heartbeat: silence of a source is noticed within two of them
 POLL_S = 0.25  # how long the background thread waits for delivery reports before it looks at the clock again
 CLOSE_S = 30.0  # a broker that restarts is back in 5 to 10 s
 
@@ -92,7 +91,7 @@ class AuditProducer:
         tenants: whose events may be stated; none = every tenant whose hash key the keystore holds.
         clock: nanoseconds since 1970; random: as `os.urandom`.
         producer_factory: given settings, topic, key and the delivery callback.
-        pulse_s: seconds of idleness after which `emitter.pulse` is sent.
+        pulse_s: seconds of idleness after which `emitter.pulse` is sent; None takes the settings'.
 
     Raises:
         ConfigError: a setting, key or certificate is missing. Brokers that are away are no error: events queue.
@@ -116,7 +115,7 @@ class AuditProducer:
         clock: Callable[[], int] = time.time_ns,
         random: Callable[[int], bytes] = os.urandom,
         producer_factory: ProducerFactory = IdempotentProducer.connect,
-        pulse_s: float = PULSE_S,
+        pulse_s: float | None = None,
     ) -> None:
         self._settings = settings
         self._identity = Identity(settings, source, instance)
@@ -128,7 +127,7 @@ class AuditProducer:
         self._clock = clock
         self._random = random
         self._factory = producer_factory
-        self._pulse_ns = int(pulse_s * 1e9)
+        self._pulse_ns = int((settings.pulse_s if pulse_s is None else pulse_s) * 1e9)
         self._reset()
         with self._lock:
             self._running()

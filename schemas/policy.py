@@ -154,8 +154,8 @@ class Policy:
         entitlement = self._entitlements.get(source)
         if entitlement is None:
             return False
-        if tenant == DEPLOYMENT_TENANT:  # which `[sources]` cannot name, nor emitter.*: see Source
-            return event_name.startswith(_EMITTER)
+        if event_name.startswith(_EMITTER):  # which `[sources]` cannot name: see Source
+            return tenant == DEPLOYMENT_TENANT
         return entitlement.covers(tenant, event_name)
 
     def _decide(self, event: Mapping[str, object]) -> Decision:

@@ -87,7 +87,7 @@ class Rule(Routing):
 class Source(_Table):
     """`[sources.<name>]`: what a certified source may state."""
 
-    tenants: Annotated[list[Tenant], Field(min_length=1)]
+    tenants: Annotated[list[Tenant | Literal["@deployment"]], Field(min_length=1)]
     events: Annotated[list[EventPattern], Field(min_length=1)]
 
     @model_validator(mode="after")

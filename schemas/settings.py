@@ -82,6 +82,9 @@ class Settings(BaseSettings):
     accept_weak_store: Annotated[
         bool, Field(description="Run although the archive's locks were not tested; verification says so for ever.")
     ] = False
+    pulse_s: Annotated[float, Field(gt=0, description="Seconds of idleness after which an emitter says that it is alive.")] = (
+        15.0
+    )
     metrics_port: Annotated[int, Field(ge=0, le=65535, description="Loopback port of the metrics page; 0 for none.")] = 0
 
     @classmethod

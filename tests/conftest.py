@@ -6,6 +6,7 @@ A server that does not start fails the tests that need it: nothing is skipped. T
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -22,7 +23,9 @@ from kafkaio.admin import provision
 from schemas import catalogue
 from schemas.settings import Settings
 
+DEADLINE_S = 240.0  # a wait ends when its condition holds; only what never comes about takes this long
 RAW_PARTITIONS = 2  # fewer than a deployment's 4: each provisioning makes ten topics
+SESSION = f"{int(time.time()):x}-{os.getpid()}-" if os.environ.get("TEST_STACK") else ""
 BUCKETS = ("sealtrail-test", "sealtrail-test-2", "sealtrail-test-3", "sealtrail-test-4")
 
 T = TypeVar("T")
@@ -49,10 +52,14 @@ class Deployment:
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """Kafka and the S3 server, up; OpenSearch joins with the tests that need it (`search_stack`)."""
+    """Kafka and the S3 server, up; OpenSearch joins with the tests that need it (`search_stack`).
+
+    TEST_STACK names a state folder whose stack stays up from session to session: for work on one test.
+    """
+    kept = os.environ.get("TEST_STACK")
     made = Stack(
-        tmp_path_factory.mktemp("stack") / "state",
-        ports=Ports.free(),
+        Path(kept) if kept else tmp_path_factory.mktemp("stack") / "state",
+        ports=None if kept else Ports.free(),
         buckets=BUCKETS,
         raw_partitions=RAW_PARTITIONS,
         report=Reporter(quiet=True),
@@ -61,7 +68,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         made.up(search=False)
         yield made
     finally:
-        made.reset()
+        if not kept:
+            made.reset()
 
 
 @pytest.fixture(scope="session")
@@ -73,7 +81,7 @@ def search_stack(stack: Stack) -> Stack:
 
 def new_deployment(stack: Stack, *, raw_partitions: int = RAW_PARTITIONS, bucket: str = BUCKETS[0]) -> Deployment:
     """Fresh topics and rights; for tests and fixtures of wider scope than one test."""
-    name = f"t{next(_numbers)}"
+    name = f"t{SESSION}{next(_numbers)}"
     made = Deployment(stack=stack, name=name, topic_prefix=f"{name}.", bucket=bucket)
     provision(made.settings("admin"), catalogue.load(), raw_partitions=raw_partitions)
     return made
@@ -99,7 +107,7 @@ def github_payloads() -> Path:
     return fetch(Reporter(quiet=True))
 
 
-def wait_until(condition: Callable[[], T | None], *, deadline_s: float = 30.0, what: str = "the condition") -> T:
+def wait_until(condition: Callable[[], T | None], *, deadline_s: float = DEADLINE_S, what: str = "the condition") -> T:
     """The first result of `condition` that is true, asked again every 50 ms; fails the test after `deadline_s`."""
     deadline = time.monotonic() + deadline_s
     while True:

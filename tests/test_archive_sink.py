@@ -40,7 +40,7 @@ from sinks.archive.store import ArchiveStore, TakenError
 from sinks.archive.writer import Lock, LockMode
 from tests.archived import Archived, archived_seq, check_archived
 from tests.chains import SECOND_US, ChainMaker
-from tests.conftest import BUCKETS, Deployment, new_deployment, wait_until
+from tests.conftest import BUCKETS, DEADLINE_S, Deployment, new_deployment, wait_until
 from tests.faults.proxy import Relay
 from tests.faults.store import Fault, FaultyStore
 
@@ -123,7 +123,7 @@ class Trail:
         return archived_seq(ArchiveReader(self.deployment.settings("verifier")), self.makers[partition].chain)
 
     def wait_archived(self, seq: int, partition: int = 0) -> None:
-        wait_until(lambda: self.archived(partition) >= seq, deadline_s=60, what=f"archived up to {seq}")
+        wait_until(lambda: self.archived(partition) >= seq, what=f"archived up to {seq}")
 
     def archiver(self, store: Store | None = None, partition: int = 0, **flags: Any) -> PartitionArchiver:
         """One partition's archiver without the loop."""
@@ -372,7 +372,7 @@ def test_kill_9_between_contents_and_segment_loses_and_doubles_nothing(
         sys.executable, "-m", "tests.faults.archive_sink", str(trail.deployment.stack.role_file("sink-archive")),
         json.dumps({**flags, "archive_bucket": trail.deployment.bucket}), json.dumps([[prefix, number, kind]]),
     ]  # fmt: skip
-    killed = subprocess.run(command, timeout=60, check=False, capture_output=True)
+    killed = subprocess.run(command, timeout=DEADLINE_S, check=False, capture_output=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()[-2000:]
     archiver = trail.archiver()  # without the group, whose dead member stays for 10 s
     with contextlib.closing(archiver):

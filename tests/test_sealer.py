@@ -97,11 +97,11 @@ def phases(sealer: Sealer) -> dict[int, Phase]:
 
 def wait_sealing(sealer: Sealer, *partitions: int) -> None:
     wanted = dict.fromkeys(partitions, Phase.SEALING)
-    wait_until(lambda: phases(sealer) == wanted, deadline_s=60, what=f"sealing {partitions}")
+    wait_until(lambda: phases(sealer) == wanted, what=f"sealing {partitions}")
 
 
 def wait_all_sealed(deployment: Deployment, partitions: int = 2) -> None:
-    wait_until(lambda: unsealed(deployment, partitions) == 0, deadline_s=60, what="all sealed")
+    wait_until(lambda: unsealed(deployment, partitions) == 0, what="all sealed")
 
 
 def emit(deployment: Deployment, count: int, partitions: int = 2) -> int:
@@ -271,7 +271,7 @@ def test_two_sealers_share_the_partitions_and_one_takes_over_when_the_other_leav
             with running(second):
                 with running(first):
                     wait_until(lambda: sorted([*phases(first), *phases(second)]) == [0, 1], what="both assigned")
-                    wait_until(lambda: len(phases(first)) == len(phases(second)) == 1, deadline_s=60, what="one each")
+                    wait_until(lambda: len(phases(first)) == len(phases(second)) == 1, what="one each")
                     wait_sealing(first, *phases(first))
                     wait_sealing(second, *phases(second))
                     before = [emitter.counts.acknowledged for emitter in made]
@@ -346,13 +346,12 @@ def test_brokers_that_go_away_under_load_are_waited_for_and_nothing_is_lost(depl
             try:
                 wait_until(
                     lambda: all(e.counts.acknowledged > n + 50 for e, n in zip(made, before, strict=True)),
-                    deadline_s=60,
                     what="load after the restart",
                 )
             finally:
                 done.set()
                 thread.join()
-        wait_until(lambda: phases(sealer) == dict.fromkeys((0, 1), Phase.SEALING), deadline_s=90, what="recovery")
+        wait_until(lambda: phases(sealer) == dict.fromkeys((0, 1), Phase.SEALING), what="recovery")
         wait_all_sealed(deployment)
     counts = check_trail(deployment)
     assert counts.of(Kind.EVENT) == counts.raw == sum(emitter.counts.acknowledged for emitter in made)
@@ -365,7 +364,7 @@ def test_a_wrong_clock_stops_the_chain_and_nothing_is_committed(deployment: Depl
     settings = deployment.settings("sealer")
     ahead = Sealer(settings, pipeline_of(settings), lambda: now_us() + 120 * 1_000_000)
     with capture_logs() as logs, running(ahead):
-        wait_until(lambda: phases(ahead) == dict.fromkeys((0, 1), Phase.STOPPED), deadline_s=60, what="stop")
+        wait_until(lambda: phases(ahead) == dict.fromkeys((0, 1), Phase.STOPPED), what="stop")
     said = [entry["error"] for entry in logs if entry["event"].startswith("chain stopped")]
     assert len(said) == 2
     assert all(re.search(r"clock differs from this sealer's by -1(19|20) s", error) for error in said)
@@ -484,7 +483,7 @@ class Spoilt:
         sealer = new_sealer(self.deployment)
         wanted = [Phase.STOPPED] * len(self.defects) + [Phase.SEALING] * 2
         with capture_logs() as logs, running(sealer):
-            wait_until(lambda: phases(sealer) == dict(enumerate(wanted)), deadline_s=90, what=f"{self.defects}")
+            wait_until(lambda: phases(sealer) == dict(enumerate(wanted)), what=f"{self.defects}")
             emit(self.deployment, 5, self.partitions)
             wait_until(lambda: all(self.left(p) == 0 for p in (self.expired, self.sound)), what="sound ones sealed")
             assert phases(sealer) == dict(enumerate(wanted))

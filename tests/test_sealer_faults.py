@@ -1,6 +1,6 @@
 """The sealer killed, stopped and fenced on real brokers: nothing lost, nothing twice, no fork.
 
-Each scenario has a deployment of its own; all run side by side, because most of their time is the group's session
+Each scenario has a deployment of its own; some run side by side, because most of their time is the group's session
 time-out (10 s), after which a dead sealer's partitions move.
 """
 
@@ -31,12 +31,12 @@ from kafkaio.transaction import ChainProducer, Ends, FencedError, Placement, Pro
 from schemas.catalogue import topic_name
 from sealtrail.errors import EvidenceError, TransientError
 from sealtrail.seal import Kind
-from tests.conftest import RAW_PARTITIONS, Deployment, new_deployment, wait_until
+from tests.conftest import DEADLINE_S, RAW_PARTITIONS, Deployment, new_deployment, wait_until
 from tests.trail import TrailCounts, check_trail, emitters, load_draft, unsealed
 
 PACE_S = 0.02  # between two events of an emitter: some 50 a second, so every transaction carries some
 HEARTBEAT_S = 5.0
-TAKE_OVER_S = 60.0  # session time-out, a restart on a busy machine, a dangling transaction's end
+AT_ONCE = 3  # scenarios: each has one or two processes of its own
 
 
 class SealerProcess:
@@ -68,11 +68,11 @@ class SealerProcess:
         return sum(all(word in line for word in words) for line in self.log.read_text().splitlines())
 
     def wait_killed(self) -> None:
-        assert self._child.wait(TAKE_OVER_S) == -signal.SIGKILL, self.log.read_text()[-2000:]
+        assert self._child.wait(DEADLINE_S) == -signal.SIGKILL, self.log.read_text()[-2000:]
 
     def wait_suspended(self) -> None:
         process = psutil.Process(self._child.pid)
-        wait_until(lambda: process.status() == psutil.STATUS_STOPPED, deadline_s=TAKE_OVER_S, what="SIGSTOP")
+        wait_until(lambda: process.status() == psutil.STATUS_STOPPED, what="SIGSTOP")
 
     def wake(self) -> None:
         os.kill(self._child.pid, signal.SIGCONT)
@@ -80,7 +80,7 @@ class SealerProcess:
     def stop(self) -> None:
         """Ask it to end, and see that it ends in order."""
         self._child.terminate()
-        assert self._child.wait(TAKE_OVER_S) == 0, self.log.read_text()[-2000:]
+        assert self._child.wait(DEADLINE_S) == 0, self.log.read_text()[-2000:]
 
     def end(self) -> None:
         """However the test went."""
@@ -127,7 +127,7 @@ class Scene:
 
     def settle(self) -> TrailCounts:
         """Wait until all is sealed, end the sealers, check the trail: every acknowledged event once, nothing else."""
-        wait_until(lambda: unsealed(self.deployment) == 0, deadline_s=TAKE_OVER_S, what="all sealed")
+        wait_until(lambda: unsealed(self.deployment) == 0, what="all sealed")
         for sealer in self.sealers:
             if sealer._child.poll() is None:
                 sealer.stop()
@@ -165,8 +165,8 @@ def suspended(step: str, when: str, *outcomes: str) -> Play:
         with scene.load():
             first.wait_suspended()
             second = scene.start()
-            wait_until(lambda: second.says('"partition": 0', '"event": "sealing"'), deadline_s=TAKE_OVER_S, what="take-over")
-            wait_until(lambda: second.says('"partition": 1', '"event": "sealing"'), deadline_s=TAKE_OVER_S, what="both")
+            wait_until(lambda: second.says('"partition": 0', '"event": "sealing"'), what="take-over")
+            wait_until(lambda: second.says('"partition": 1', '"event": "sealing"'), what="both")
 
             def refusals() -> int:
                 return sum(first.counts(f'"cause": "{outcome}"', '"partition": 0') for outcome in outcomes)
@@ -175,7 +175,6 @@ def suspended(step: str, when: str, *outcomes: str) -> Play:
             first.wake()
             wait_until(
                 lambda: refusals() > before,
-                deadline_s=TAKE_OVER_S,
                 what="refusal",
             )
         return scene.settle()
@@ -201,7 +200,7 @@ Results = dict[str, Future[TrailCounts]]
 
 @pytest.fixture(scope="module")
 def results(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Results:
-    """Every scenario, played at the same time; a failed one fails its own test only."""
+    """Every scenario, a few at a time; a failed one fails its own test only."""
     folder = tmp_path_factory.mktemp("sealers")
     scenes = {name: Scene(new_deployment(stack), folder, []) for name in PLAYS}
 
@@ -212,7 +211,7 @@ def results(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Results:
             for sealer in scenes[name].sealers:
                 sealer.end()
 
-    with ThreadPoolExecutor(max_workers=len(PLAYS)) as pool:
+    with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
         return {name: pool.submit(play, name) for name in PLAYS}
 
 
