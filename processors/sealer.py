@@ -31,7 +31,7 @@ from prometheus_client import Counter, Gauge
 
 from kafkaio.group import Polled, RawConsumer, RawMessage
 from kafkaio.reader import PartitionReader
-from kafkaio.transaction import ChainProducer, ClockError, Ends, FencedError, Placement, Progress
+from kafkaio.transaction import ChainProducer, ClockError, Ends, FencedError, HangingError, Placement, Progress
 from processors.chain import ChainHead
 from processors.pipeline import ChainState, Pipeline
 from processors.records import Batch, Outputs, RawRecord
@@ -65,6 +65,9 @@ class Committer(Protocol):
 
     def commit(self, placements: Sequence[Placement], progress: Progress, sealed_at_ms: int) -> None:
         """As `ChainProducer.commit`."""
+
+    def abort_on(self, partitions: Sequence[tuple[str, int]]) -> None:
+        """As `ChainProducer.abort_on`."""
 
     def discard(self) -> None:
         """Forget it."""
@@ -144,6 +147,9 @@ class Chain:
                 self._state = state
             # 4. Deliver from the head on.
             sealer.consumer.start(self._partition, self._current().head.next_offset)
+        except HangingError as error:
+            self._log.error("transaction left open by a broker", partitions=error.partitions)
+            self._end_hanging(error)
         except TransientError as error:
             self.reset("recovery", error)
         except EvidenceError as error:
@@ -153,6 +159,16 @@ class Chain:
             self._sealed_at = time.monotonic()
             sealer.proven = True
             self._log.info("sealing", chain=head.chain, seq=head.seq, next_offset=head.next_offset)
+
+    def _end_hanging(self, error: HangingError) -> None:
+        """What the fence should have aborted is aborted once more; then again from the fence."""
+        try:
+            if self._producer is not None:
+                self._producer.abort_on(error.partitions)
+        except TransientError as again:
+            self.reset("recovery", again)
+        else:
+            self.reset("recovery", error)
 
     def _seal(self, messages: Sequence[RawMessage], group: object, log_start: int = 0) -> bool:
         """One transaction; whether it is committed."""

@@ -12,7 +12,7 @@ from schemas.fields import DataClass, Redact
 from sealtrail.certificate import Role
 from sealtrail.seal import Kind, LogClass, Reason, Route
 
-GLOSSARY = (Path(__file__).parent.parent / "docs" / "glossary.md").read_text("utf-8")
+GLOSSARY = (Path(__file__).parent.parent / "schemas" / "glossary.md").read_text("utf-8")
 WORDS = [w.strip() for row in re.findall(r"^\| ([^|]+) \|", GLOSSARY, re.MULTILINE) for w in row.split(",")]
 IN_GENERAL = {"none", "event"}  # NONE is the lack of one; an event is what everything is about
 

@@ -31,7 +31,7 @@ import processors.sealer
 from infra.stack import Stack
 from kafkaio.client import client_config
 from kafkaio.reader import PartitionReader
-from kafkaio.transaction import ChainProducer, ClockError, Ends, Placement, Progress
+from kafkaio.transaction import ChainProducer, ClockError, Ends, HangingError, Placement, Progress
 from keystore import Keystore
 from processors.assembly import pipeline_of
 from processors.pipeline import ChainState
@@ -421,6 +421,31 @@ def test_trouble_that_looks_like_a_wrong_set_up_is_waited_for_once_a_chain_has_s
         wait_sealing(sealer, 0, 1)
     assert [entry["cause"] for entry in logs if "cause" in entry] == ["configuration"] * 3
     assert left == [0]
+
+
+def test_a_chain_whose_outputs_a_broker_left_open_is_freed_and_goes_on(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running(new_sealer(deployment)):
+        emitted = emit(deployment, 20)
+        wait_all_sealed(deployment)
+    sealer = new_sealer(deployment)
+    wait, left = sealer.ends.await_stable, [1]
+
+    def hanging_at_first(partitions: Sequence[tuple[str, int]]) -> None:
+        if left[0]:
+            left[0] -= 1
+            raise HangingError(partitions)
+        wait(partitions)
+
+    monkeypatch.setattr(sealer.ends, "await_stable", hanging_at_first)
+    with capture_logs() as logs, running(sealer):
+        wait_sealing(sealer, 0, 1)
+        emitted += emit(deployment, 20)
+        wait_all_sealed(deployment)
+    assert [entry["event"] for entry in logs if "left open" in entry["event"]] == ["transaction left open by a broker"]
+    assert left == [0]
+    assert check_trail(deployment).of(Kind.EVENT) == emitted
 
 
 def test_what_no_retry_mends_ends_a_process_that_never_sealed(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:

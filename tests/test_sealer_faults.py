@@ -304,6 +304,28 @@ def test_a_first_record_that_is_too_large_is_told_from_a_wrong_clock(deployment:
     member.consumer.close()
 
 
+def test_a_transaction_that_the_broker_left_open_is_ended_by_the_owner_and_nothing_of_it_is_read(
+    deployment: Deployment,
+) -> None:
+    """What a broker does that lost its markers cannot be made to order here; that the way out commits nothing can."""
+    settings, member = deployment.settings("sealer"), Member(deployment)
+    wait_until(lambda: member.owns() == RAW_PARTITIONS, what="membership")
+    identifier = f"{deployment.name}/raw/0"
+    outputs = [(topic_name(deployment.topic_prefix, name), 0) for name in ("audit.archive", "audit.sources", "audit.hot")]
+    producer = ChainProducer(settings, identifier)
+    commit(deployment, producer, member.group(), b"one")
+    producer.abort_on(outputs)
+    producer.discard()
+    ends = Ends(deployment.settings("admin"))
+    assert ends.stable(outputs) == ends.high(outputs)
+    assert min(ends.high(outputs).values()) > 0  # a marker on each
+    commit(deployment, ChainProducer(settings, identifier), member.group(), b"two")
+    assert archived(deployment) == [b"one", b"two"]
+    with pytest.raises(TransientError):
+        producer.abort_on(outputs)  # fenced meanwhile
+    member.consumer.close()
+
+
 class Hanging:
     """librdkafka's producer, one of whose steps does not come back."""
 
