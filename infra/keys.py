@@ -5,8 +5,8 @@
     <state>/keys/<role>/<name>.key    32 raw bytes, 0600      <state>/keys/<role>/<name>.cert    beside each private key
     <state>/keys/certs/<name>.cert    every certificate, public
 
-Who holds what is HOLDERS, after the table in the design: never two signing keys in one process. Keys that exist stay; a
-new tenant or source gets new ones at the next `up`.
+Who holds what is HOLDERS, after the table in the design: a sealer key and an archive key stand alone, and only `holds` has the
+key of its own source beside the auditor's (ADR 8). Keys that exist stay; a new tenant or source gets new ones at the next `up`.
 
 Not here: how keys are used (`keystore`), and TLS (`infra.pki`).
 """
