@@ -100,16 +100,24 @@ class IdempotentProducer:
 
     def poll(self, timeout_s: float) -> None:
         """Serve delivery reports, waiting at most `timeout_s` for the first."""
-        self._producer.poll(timeout_s)
+        self._serve(lambda: self._producer.poll(timeout_s))
 
     def flush(self, timeout_s: float) -> int:
         """Wait until every record is delivered or failed; how many are not, after `timeout_s`."""
-        return self._producer.flush(timeout_s)
+        self._serve(lambda: self._producer.flush(timeout_s))
+        return len(self._producer)
 
     def discard(self) -> None:
         """Fail whatever still waits, and report it. For a producer that was lost."""
         self._producer.purge()
-        self._producer.flush(1.0)
+        self.flush(1.0)
+
+    def _serve(self, call: Callable[[], object]) -> None:
+        """The library raises a fatal error once, from whatever call comes first; `produce` says it again, and lasting."""
+        try:
+            call()
+        except (KafkaException, SystemError) as error:  # the latter when it has lost the reason
+            _LOG.error("kafka", topic=self._topic, problem=str(error), fatal=True)
 
     def _report(self, error: KafkaError | None, message: Message) -> None:
         partition = message.partition()

@@ -149,10 +149,11 @@ class ChainProducer:
         except KafkaException as error:
             raise _failure(error, self._id) from error
         except SystemError as error:
-            # The library raises a fatal error (we are fenced) inside `flush`, and calls on_delivery with it still set.
-            if not isinstance(error.__cause__, KafkaException):
-                raise
-            raise _failure(error.__cause__, self._id) from error
+            # The library raises a fatal error (we are fenced) inside `flush`, and calls on_delivery with it still set; now
+            # and then it loses it on the way, and only says that there was one.
+            if isinstance(error.__cause__, KafkaException):
+                raise _failure(error.__cause__, self._id) from error
+            raise TransientError(f"{self._id}: the client library failed and lost the reason") from error
         if time.monotonic() - started > SOCKET_TIMEOUT_MS / 1000:
             raise TransientError(f"{self._id}: a commit took longer than socket.timeout.ms; starting anew at the fence")
 
@@ -173,7 +174,7 @@ class ChainProducer:
                 self._producer.produce(topic, b"", b"aborted", partition)
             self._producer.flush(STEP_S)
             self._bounded(STEP_S, lambda: self._producer.abort_transaction(STEP_S))
-        except (KafkaException, BufferError) as error:
+        except (KafkaException, BufferError, SystemError) as error:
             raise TransientError(f"{self._id}: aborting what was left open: {error}") from error
 
     def discard(self) -> None:

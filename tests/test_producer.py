@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -559,6 +559,34 @@ def test_without_the_right_to_write_close_says_how_many_events_failed(deployment
 
     with pytest.raises((ConfigError, TransientError), match=r"3 of 3 events not acknowledged|TOPIC_AUTHORIZATION_FAILED"):
         emit_and_close()
+
+
+@pytest.mark.parametrize("lost", [KafkaException("fatal"), SystemError("returned NULL without setting an exception")])
+def test_a_fatal_error_that_the_library_raises_while_it_reports_ends_no_emitter(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch, lost: Exception
+) -> None:
+    class Fatal:
+        """librdkafka's producer that raises as it does once it is lost."""
+
+        def __init__(self, inner: object) -> None:
+            self._inner = inner
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._inner, name)
+
+        def __len__(self) -> int:
+            return 7
+
+        def poll(self, _: float) -> int:
+            raise lost
+
+        flush = poll
+
+    made = IdempotentProducer.connect(deployment.settings("github"), "topic", "key", lambda *_: None)
+    monkeypatch.setattr(made, "_producer", Fatal(made._producer))
+    made.poll(0.1)
+    assert made.flush(0.1) == 7
+    made.discard()
 
 
 def test_brokers_that_are_away_do_not_stop_the_application(deployment: Deployment) -> None:
