@@ -37,6 +37,7 @@ path.data: {data}
 path.logs: {logs}
 cluster.routing.allocation.disk.threshold_enabled: false
 action.auto_create_index: false
+http.max_content_length: 16mb
 node.processors: 2
 """
 

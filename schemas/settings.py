@@ -56,6 +56,12 @@ class Settings(BaseSettings):
     archive_secret_key: Annotated[SecretStr | None, Field(description="The secret to archive_access_key.")] = None
 
     search_endpoint: Annotated[str, Field(description="Address of OpenSearch.")] = ""
+    search_ca: Annotated[Path | None, Field(description="PEM file of the authority that signed OpenSearch.")] = None
+    search_username: Annotated[str, Field(description="User of OpenSearch, where it has users.")] = ""
+    search_password: Annotated[SecretStr | None, Field(description="The password to search_username.")] = None
+    search_document_bytes: Annotated[
+        int, Field(gt=0, description="The largest document that is indexed; a larger one becomes a dead letter.")
+    ] = 2 * MIB
 
     keys: Annotated[str, Field(description="This role's private keys, as a URI: file:DIRECTORY.")] = ""
     root_vkey: Annotated[

@@ -10,6 +10,7 @@ from auditor.console import ConfigFile, explained, run_until_stopped, settings_o
 from processors.assembly import pipeline_of
 from processors.sealer import Sealer
 from sinks.archive.assembly import open_sink
+from sinks.search.assembly import open_sink as open_search_sink
 
 app = typer.Typer(name="run", help="Run a process of the pipeline until it is told to stop.", no_args_is_help=True)
 
@@ -29,6 +30,14 @@ def sink_archive(config: ConfigFile = None, accept_weak_store: bool = False) -> 
     with explained():
         settings = settings_of(config, "sink-archive", accept_weak_store=accept_weak_store or None)
         run_until_stopped(settings, open_sink(settings).run)
+
+
+@app.command("sink-search")
+def sink_search(config: ConfigFile = None) -> None:
+    """Sealed records to hot search in OpenSearch."""
+    with explained():
+        settings = settings_of(config, "sink-search")
+        run_until_stopped(settings, open_search_sink(settings).run)
 
 
 def _now_us() -> int:
