@@ -7,6 +7,8 @@ from importlib.metadata import entry_points
 import typer
 
 from auditor.commands import archive, emit, run
+from auditor.commands.replay import replay_command
+from auditor.commands.search import search
 from auditor.commands.show import show
 from auditor.commands.verify import verify
 from auditor.console import log_to_stderr
@@ -23,6 +25,8 @@ def build() -> typer.Typer:
     app.add_typer(run.app)
     app.add_typer(archive.app)
     app.command("verify")(verify)
+    app.command("search")(search)
+    app.command("replay")(replay_command)
     app.command("show")(show)
     for point in sorted(entry_points(group="sealtrail.commands"), key=lambda p: p.name):
         command = point.load()

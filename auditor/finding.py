@@ -1,19 +1,21 @@
 """Finding one record in the archive by its event id, and what can be shown of it alone.
 
 The contents are encrypted and carry no index, so this reads segments one after the other until the
-event turns up. What is checked is checked here and now: nothing is taken from an earlier report.
+event turns up; who knows its chain and seq, from hot search, is spared that. What is checked is checked
+here and now: nothing is taken from an earlier report, and nothing of what hot search says.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from sealtrail.certificate import Keyring
 from sealtrail.contents import Openers
 from sealtrail.documents import Documents
-from sealtrail.errors import EvidenceError
-from sealtrail.layout import CHAINS
+from sealtrail.errors import EvidenceError, UndecidedError
+from sealtrail.layout import CHAINS, parse_segment_key, segments_prefix
 from sealtrail.merkle import Frontier
 from sealtrail.seal import Content, Seal, decode_seal, leaf_hash
 from sealtrail.segment import Reference, Segment, decode_frames, decode_segment, open_frame
@@ -36,27 +38,68 @@ class Found:
     checks: dict[str, str]
 
 
-def find_event(source: Source, event_id: bytes, keyring: Keyring, openers: Openers, prefix: str = "") -> Found | None:
+def find_event(
+    source: Source,
+    event_id: bytes,
+    keyring: Keyring,
+    openers: Openers,
+    prefix: str = "",
+    place: tuple[str, int] | None = None,
+) -> Found | None:
     """The first record with this event id, or None if no readable content has it.
 
+    Args:
+        place: chain and seq where it may be; looked at first.
+
     Raises:
-        UndecidedError: the store did not answer, or a schema is not in the archive.
-        EvidenceError: a segment or frame on the way cannot be read.
+        UndecidedError: the store did not answer, a schema is not in the archive, or it was not found and a segment on the
+            way cannot be read.
     """
     documents = Documents(source)
+    unreadable: list[str] = []
+    if place is not None:
+        likely = _segment_with(source, *place)
+        with suppress(EvidenceError):
+            found = None if likely is None else _in_segment(source, likely, event_id, keyring, openers, documents)
+            if found is not None:
+                return found
     for stored in source.list(CHAINS + prefix):
         if stored.is_marker:
             continue
-        segment = decode_segment(source.read(stored.key, stored.version))
-        for reference in segment.contents:
-            for frame in decode_frames(source.read(reference.name, reference.version)):
-                opener = openers.get(frame.key_id)
-                if opener is None or frame.log_class == "none":
-                    continue
-                for seq, content in open_frame(frame, opener):
-                    if content.event_id == event_id:
-                        event = documents.codec(content.content_schema).decode(content.content)
-                        return _show(source, stored, segment, reference, frame.tenant, seq, content, event, keyring)
+        try:
+            found = _in_segment(source, stored, event_id, keyring, openers, documents)
+        except EvidenceError as error:  # damage elsewhere does not hide this record; `verify` speaks of it
+            unreadable.append(f"{stored.key}: {error}")
+            continue
+        if found is not None:
+            return found
+    if unreadable:
+        raise UndecidedError(f"not found, but {len(unreadable)} segments cannot be read, first {unreadable[0]}")
+    return None
+
+
+def _segment_with(source: Source, chain: str, seq: int) -> StoredObject | None:
+    """The last segment of a chain that begins at or before a seq."""
+    found = None
+    for stored in source.list(segments_prefix(chain)):
+        if not stored.is_marker and parse_segment_key(stored.key)[1] <= seq:
+            found = stored
+    return found
+
+
+def _in_segment(
+    source: Source, stored: StoredObject, event_id: bytes, keyring: Keyring, openers: Openers, documents: Documents
+) -> Found | None:
+    segment = decode_segment(source.read(stored.key, stored.version))
+    for reference in segment.contents:
+        for frame in decode_frames(source.read(reference.name, reference.version)):
+            opener = openers.get(frame.key_id)
+            if opener is None or frame.log_class == "none":
+                continue
+            for seq, content in open_frame(frame, opener):
+                if content.event_id == event_id:
+                    event = documents.codec(content.content_schema).decode(content.content)
+                    return _show(source, stored, segment, reference, frame.tenant, seq, content, event, keyring)
     return None
 
 

@@ -6,6 +6,7 @@ Not here: what the credentials allow; see the topic catalogue (Kafka) and `infra
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,6 +76,9 @@ def settings_of(
         values["archive_secret_key"] = credentials.secret_key
     if needs.search:
         values["search_endpoint"] = f"http://{HOST}:{ports.opensearch}"
+    if role == "reader":
+        values["reader_role"] = "auditor"
+        values["person"] = os.environ.get("USER") or "local"
     if needs.keys:
         values["keys"] = f"file:{places.keys / role}"
     return values

@@ -154,7 +154,7 @@ class PartitionReader:
         """The first data record in [offset, end), or None. `end` must not be above the last stable offset."""
         if offset >= end:
             return None
-        for record in self._between(topic, partition, offset, end, max_records=1):
+        for record in self.between(topic, partition, offset, end, max_records=1):
             return record
         return None
 
@@ -168,7 +168,7 @@ class PartitionReader:
         while end > bounds.first:
             start = max(bounds.first, end - step)
             last = None
-            for record in self._between(topic, partition, start, end):
+            for record in self.between(topic, partition, start, end):
                 last = record
             if last is not None:
                 return last
@@ -178,7 +178,7 @@ class PartitionReader:
     def read_all(self, topic: str, partition: int) -> Iterator[Record]:
         """Every committed record from the first to the last stable offset as it stands at the call."""
         bounds = self.bounds(topic, partition)
-        yield from self._between(topic, partition, bounds.first, bounds.stable)
+        yield from self.between(topic, partition, bounds.first, bounds.stable)
 
     def find(self, topic: str, partition: int, target: int, key: Callable[[Record], int]) -> int:
         """An offset from which the first data record is the first one whose key is at least `target`.
@@ -211,10 +211,10 @@ class PartitionReader:
             return ConfigError(f"{doing}: the topic has {len(found.partitions)} partitions")
         return TransientError(f"{doing}: no leader")
 
-    def _between(
+    def between(
         self, topic: str, partition: int, start: int, end: int, *, max_records: int = CHUNK_RECORDS
     ) -> Iterator[Record]:
-        """Data records in [start, end), with `end` at most the last stable offset."""
+        """Data records in [start, end), with `end` at most the last stable offset. No other call while it is read."""
         if start >= end:
             return
         self.start(topic, partition, start)

@@ -63,6 +63,10 @@ class Settings(BaseSettings):
         int, Field(gt=0, description="The largest document that is indexed; a larger one becomes a dead letter.")
     ] = 2 * MIB
 
+    reader_role: Annotated[str, Field(description="What this reader is in the class policy's terms: auditor, operator.")] = ""
+    reader_tenant: Annotated[str, Field(description="The one tenant that this reader is for; empty for all.")] = ""
+    person: Annotated[str, Field(description="Who reads, as the trail names people; hashed in the event.")] = ""
+
     keys: Annotated[str, Field(description="This role's private keys, as a URI: file:DIRECTORY.")] = ""
     root_vkey: Annotated[
         Path | None, Field(description="File with the root's public key (signed-note verifier key): the trust anchor.")

@@ -3,88 +3,146 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from contextlib import closing
 from typing import Annotated, Any
 from uuid import UUID
 
 import typer
 
+from auditor.access import Access, Act
 from auditor.archive import ArchiveReader
+from auditor.commands.search import Purpose
 from auditor.commands.verify import openers_of
 from auditor.console import EXIT_FAILED, EXIT_USAGE, AsJson, ConfigFile, explained, say, settings_of
 from auditor.finding import Found, find_event
+from auditor.printing import event_document, seal_document, time_text
+from auditor.query.index import HotIndex
 from keystore import load_root
+from schemas.settings import Settings
 from sealtrail.certificate import Keyring, verify_certificate
+from sealtrail.errors import EvidenceError, SealtrailError, TransientError
 from sealtrail.layout import KEYS
 from sealtrail.note import NoteKey
+from sealtrail.seal import Route
 from sealtrail.source import Source
+
+NO_RECEIPT = "routed; what its sink has done is not known to the trail yet"
 
 
 def show(
     event_id: Annotated[str, typer.Argument(help="UUID of the event.")],
+    purpose: Purpose,
     chain: Annotated[str, typer.Option(help="Only chains whose names begin so.")] = "",
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show one event from the archive: its content, its seal, where it lies, and what was verified."""
+    """Show one event from the archive: its content, its seal, where it is, and what was verified.
+
+    Looking at it is an event itself, sealed before anything is shown.
+    """
     try:
-        wanted = UUID(event_id).bytes
+        wanted = UUID(event_id)
     except ValueError:
         say("EVENT_ID must be a UUID")
         raise typer.Exit(EXIT_USAGE) from None
     with explained():
-        settings = settings_of(config, "reader")
-        settings.require("root_vkey", "keys")
-        if settings.root_vkey is None:
-            raise AssertionError("require() lets no empty setting pass")
-        source = ArchiveReader(settings)
-        keyring = archived_keyring(source, load_root(settings.root_vkey))
-        found = find_event(source, wanted, keyring, openers_of(settings), chain)
-    if found is None:
+        document = run_show(settings_of(config, "reader"), wanted, purpose, chain)
+    if document is None:
         say(f"no readable record of event {event_id} in the archive")
         raise typer.Exit(EXIT_FAILED)
-    document = as_document(found)
     if as_json:
         print(json.dumps(document, indent=2))
     else:
         _print(document)
-    if any(found.checks.values()):
+    if any(problem != "ok" for problem in document["verified"].values()):
         raise typer.Exit(EXIT_FAILED)
 
 
+def run_show(settings: Settings, wanted: UUID, purpose: str, prefix: str = "") -> dict[str, Any] | None:
+    """State the access, find the record, check it; None if the archive has no readable record of it.
+
+    Raises:
+        ContractError: the policy does not allow it; a record that was found and may not be shown is not told from that.
+        ConfigError, TransientError, UndecidedError, EvidenceError: see `find_event`.
+    """
+    settings.require("root_vkey", "keys")
+    if settings.root_vkey is None:
+        raise AssertionError("require() lets no empty setting pass")
+    act = Act("trail.shown", "event", str(wanted), "archive")
+    with Access(settings, purpose) as access:
+        stated = access.open(act)
+        indexed = _indexed(settings, wanted)
+        source = ArchiveReader(settings)
+        keyring = archived_keyring(source, load_root(settings.root_vkey))
+        place = None if indexed is None else (indexed[1], indexed[2])
+        found = find_event(source, wanted.bytes, keyring, openers_of(settings), prefix, place)
+        if found is None and indexed is not None:
+            raise TransientError(f"hot search has it as {indexed[1]} {indexed[2]}; it is not archived yet: try again")
+        if found is None:
+            return None
+        if not access.shows(act, found.seal.log_class, found.tenant):
+            raise access.refuse(act, f"may not see this record for {purpose!r}")
+    return as_document(found, str(stated), indexed)
+
+
+def _indexed(settings: Settings, wanted: UUID) -> tuple[str, str, int] | None:
+    """Index, chain and seq as hot search has them; None when it has not, or does not answer: the archive is the record."""
+    if not settings.search_endpoint:
+        return None
+    try:
+        with closing(HotIndex(settings)) as index:
+            return index.place_of(str(wanted))
+    except SealtrailError as error:
+        say(f"hot search was not asked: {error}")
+        return None
+
+
 def archived_keyring(source: Source, root: NoteKey) -> Keyring:
-    """The certificates in the archive, each verified against the root. Raises EvidenceError."""
-    stored = (o for o in source.list(KEYS) if not o.is_marker)
-    return Keyring(verify_certificate(source.read(o.key, o.version), root) for o in stored)
+    """The certificates in the archive that the root signed; others count for nothing, and are said."""
+    certificates = []
+    for stored in source.list(KEYS):
+        if stored.is_marker:
+            continue
+        try:
+            certificates.append(verify_certificate(source.read(stored.key, stored.version), root))
+        except EvidenceError as error:
+            say(f"{stored.key} is no certificate of this root: {error}")
+    return Keyring(certificates)
 
 
-def as_document(found: Found) -> dict[str, Any]:
-    """What is shown, with bytes as hex and times as RFC 3339."""
+def as_document(found: Found, access: str, indexed: tuple[str, str, int] | None) -> dict[str, Any]:
+    """What is shown, with bytes as hex and times as RFC 3339.
+
+    Args:
+        access: id of the event that states this reading.
+        indexed: index, chain and seq as hot search has them.
+    """
     seal, lock = found.seal, found.lock
     return {
-        "event": {**_printable(found.event), "event_id": str(UUID(bytes=found.event["event_id"]))},
-        "seal": {
-            "chain": seal.chain,
-            "seq": seal.seq,
-            "kind": str(seal.kind),
-            "log_class": str(seal.log_class),
-            "signed": seal.signed,
-            "routes": [route.name.lower() for route in type(seal.routes) if route in seal.routes and route.name],
-            "source_offset": seal.source_offset,
-            "sealed_at": _time(seal.sealed_at_us / 1e6),
-            "retain_until": _time(seal.retain_until_ms / 1e3),
-            "leaf_hash": found.leaf.hex(),
-        },
+        "access": {"recorded_as": access},
+        "event": event_document(found.event),
+        "seal": seal_document(seal, found.leaf),
         "archived": {
             "segment": found.segment.key,
             "segment_version": found.segment.version,
             "content": found.reference.name,
             "content_version": found.reference.version,
             "tenant": found.tenant,
-            "lock": None if lock is None else {"mode": lock.mode, "until": _time(lock.until_ms / 1e3)},
+            "lock": None if lock is None else {"mode": lock.mode, "until": time_text(lock.until_ms / 1e3)},
         },
-        "verified": {check: problem or "ok" for check, problem in found.checks.items()},
+        "elsewhere": {
+            "hot_search": "not found" if indexed is None else indexed[0],
+            "siem": NO_RECEIPT if seal.routes & Route.SIEM else "not routed",
+        },
+        "verified": {
+            **{check: problem or "ok" for check, problem in found.checks.items()},
+            **({} if indexed is None else {"named alike in hot search": _agrees(found, indexed[1:])}),
+        },
     }
+
+
+def _agrees(found: Found, place: tuple[str, int]) -> str:
+    return "ok" if place == (found.seal.chain, found.seal.seq) else f"hot search has it as {place[0]} {place[1]}"
 
 
 def _print(document: dict[str, Any]) -> None:
@@ -93,17 +151,3 @@ def _print(document: dict[str, Any]) -> None:
         for name, value in fields.items():
             if value is not None:
                 print(f"  {name:<16} {value if isinstance(value, str | int) else json.dumps(value)}")
-
-
-def _printable(value: object) -> Any:
-    if isinstance(value, bytes):
-        return value.hex()
-    if isinstance(value, dict):
-        return {key: _printable(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_printable(item) for item in value]
-    return value
-
-
-def _time(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")

@@ -1,0 +1,230 @@
+"""Reading the trail is an act in the trail: asked for with a purpose, allowed by the class policy, sealed before the first row.
+
+    with Access(settings, purpose="audit", tenant="acme") as access:
+        access.open(Act("trail.searched", …))      # returns once the event is sealed
+        … read; what may be shown: access.classes, access.tenant
+
+- Which classes are shown follows from the policy's `readers`: the role of this reader (setting `reader_role`) and the purpose
+  that the person states. Nothing allowed, or a tenant that this reader is not for: the refusal is sealed as DENIED, and
+  ContractError ends the command.
+- An access whose event is not sealed in time is an access that did not happen: TransientError, nothing is shown.
+- The event says who, what for, of which tenant, which classes, in which fields was looked. What was looked *for* stands in it
+  as an HMAC under the tenant's hash key: the same question can be recognised, not read.
+
+Not here: what is read (`auditor.query`, `auditor.finding`, `auditor.replay`).
+"""
+
+from __future__ import annotations
+
+import hmac
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+from uuid import UUID
+
+from kafkaio.reader import PartitionReader, Record
+from kafkaio.transaction import Ends
+from keystore import Keystore
+from producers.audit import AuditProducer
+from schemas.catalogue import topic_name
+from schemas.partitioner import partition_of
+from schemas.policy import Policy
+from schemas.redact import hash_value, is_hashed
+from schemas.search_names import CLASSES
+from schemas.settings import Settings
+from sealtrail.errors import ConfigError, ContractError, EvidenceError, TransientError
+from sealtrail.seal import DEPLOYMENT_TENANT, Kind, LogClass, decode_seal, decode_sealed_event
+
+SOURCE, INSTANCE = "reader", "command"
+SEALED_S = 30.0  # a sealer that runs takes a quarter of a second
+CLOSE_S = 30.0
+_TENANT_HASH = "tenant-hash-"
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """What somebody is about to read.
+
+    Attributes:
+        name: of the event: trail.searched, trail.shown, trail.replayed, trail.exported.
+        what: the kind of the object: query, event, range.
+        which: its identifier, or the question itself; hashed unless it is a UUID.
+        where: the store that is read.
+        fields: names of the fields that the question looks at.
+        export: rows leave for a file.
+    """
+
+    name: str
+    what: str
+    which: str
+    where: str
+    fields: tuple[str, ...] = ()
+    export: bool = False
+    ticket: str | None = None
+    approver: str | None = None
+
+
+class Access:
+    """One reader's session with the trail: the policy's answer, and an emitter for what it states.
+
+    Args:
+        settings: of role reader, with `reader_role` and `person`.
+        purpose: why; one of those that the policy knows for the role.
+        tenant: whose records are wanted; "" for all that this reader may see.
+
+    Raises:
+        ConfigError: a setting, key or certificate is missing.
+    """
+
+    def __init__(self, settings: Settings, purpose: str, tenant: str = "") -> None:
+        settings.require("reader_role", "person", "keys")
+        self.settings = settings
+        self.policy = Policy.load(settings.policy)
+        self.role, self.purpose = settings.reader_role, purpose
+        self.tenant = tenant or settings.reader_tenant
+        self._permitted = not settings.reader_tenant or self.tenant == settings.reader_tenant
+        self._keystore = Keystore.open(settings.keys)
+        self.classes = frozenset(c for c in CLASSES if self._permitted and self.may_see(c, self.tenant))
+        self._topic = topic_name(settings.topic_prefix, "audit.archive")
+        self._emitter = AuditProducer(settings, SOURCE, INSTANCE)
+        self._stated: bytes | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._emitter.close(CLOSE_S)
+
+    @property
+    def tenants(self) -> tuple[str, ...]:
+        """Whose values can be looked for: the one asked for, or all whose hash keys this reader holds."""
+        if self.tenant:
+            return (self.tenant,)
+        held = (name.removeprefix(_TENANT_HASH) for name in self._keystore.names() if name.startswith(_TENANT_HASH))
+        return tuple(sorted(held))
+
+    def may_see(self, log_class: LogClass, tenant: str) -> bool:
+        """Whether the policy lets this role see a tenant's events of a class for this purpose."""
+        return any(role == self.role and self.purpose in purposes for role, purposes in self.policy.readers(log_class, tenant))
+
+    def classes_for(self, act: Act) -> frozenset[LogClass]:
+        """The classes that an act may show; of an export, those that the policy lets leave for a file.
+
+        Some leave with an approver and a ticket only, some never.
+        """
+        if not act.export:
+            return self.classes
+        allowed = {"allowed": True, "with-approval": bool(act.ticket and act.approver), "never": False}
+        return frozenset(c for c in self.classes if allowed[self.policy.classes[c].export])
+
+    def shows(self, act: Act, log_class: LogClass, tenant: str) -> bool:
+        """Whether one record, as it was found, may be shown."""
+        return log_class in self.classes_for(act) and self.tenant in ("", tenant)
+
+    def hashed(self, value: str) -> list[str]:
+        """What a personal value looks like in the events of each tenant asked for. One that is hashed already is itself."""
+        if is_hashed(value):
+            return [value]
+        return [hash_value(self._key(tenant), value) for tenant in self.tenants]
+
+    def open(self, act: Act) -> UUID:
+        """State the access and wait until it is sealed; its event id.
+
+        Raises:
+            ContractError: not allowed; the refusal is sealed too.
+            TransientError: not sealed in time; nothing may be shown.
+        """
+        if self.classes_for(act):
+            return self._state(act, "SUCCESS", "ALLOW")
+        if self.classes:
+            raise self.refuse(act, "may export nothing of this without --ticket and --approver")
+        raise self.refuse(act, f"may see nothing{'' if self._permitted else ' of this tenant'} for {self.purpose!r}")
+
+    def refuse(self, act: Act, why: str) -> ContractError:
+        """State that something was asked for and is not shown; the error to raise, once that is sealed."""
+        stated = self._state(act, "DENIED", "DENY")
+        return ContractError("", f"role {self.role} {why}; the refusal is recorded as {stated}")
+
+    def completed(self, draft: Mapping[str, Any]) -> None:
+        """State what became of an export; acknowledged when this returns. Raises TransientError."""
+        self._emitter.emit({**self._common(), **draft, "causation_id": self._stated})
+        if not self._emitter.wait_acknowledged(SEALED_S):
+            raise TransientError("what was exported could not be recorded")
+
+    def digest(self, data: bytes) -> bytes:
+        """HMAC-SHA-256 under the hash key of the tenant asked for, 32 bytes."""
+        return hmac.digest(self._key(self.tenant or DEPLOYMENT_TENANT), data, "sha256")
+
+    def _common(self) -> dict[str, Any]:
+        return {
+            "tenant": self.tenant or DEPLOYMENT_TENANT,
+            "source_system": "sealtrail",
+            "actor": {"kind": "USER", "id": self.settings.person, "display": None},
+            "changes": [],
+        }
+
+    def _state(self, act: Act, result: str, decision: str) -> UUID:
+        scopes = [
+            f"role:{self.role}",
+            f"purpose:{self.purpose}",
+            *[f"class:{log_class.lower()}" for log_class in sorted(self.classes_for(act))],
+            *[f"field:{name}" for name in act.fields],
+        ]
+        draft = {
+            **self._common(),
+            "event_name": act.name,
+            "event_type": "EXPORT" if act.export else "ACCESS",
+            "result": result,
+            "effect": "ATTEMPTED",
+            "target_system": act.where,
+            "object": {"type": act.what, "id": self._named(act.which)},
+            "ticket": act.ticket,
+            "approver": act.approver,
+            "authorization": {
+                "method": "CERTIFICATE",
+                "scopes": scopes,
+                "policy": "class-policy",
+                "policy_version": self.policy.notes()[1].hex(),
+                "decision": decision,
+            },
+        }
+        self._stated = self._emit_and_wait(draft)
+        return UUID(bytes=self._stated)
+
+    def _named(self, which: str) -> str:
+        try:
+            return str(UUID(which))
+        except ValueError:
+            return hash_value(self._key(self.tenant or DEPLOYMENT_TENANT), which)
+
+    def _key(self, tenant: str) -> bytes:
+        try:
+            return self._keystore.secret(_TENANT_HASH + tenant)
+        except ConfigError:
+            raise ConfigError(f"option --tenant: this reader has no hash key of tenant {tenant!r}") from None
+
+    def _emit_and_wait(self, draft: Mapping[str, Any]) -> bytes:
+        """Emit one event and return when a committed seal holds it."""
+        count = Ends(self.settings).partition_count(self._topic)
+        partition = partition_of(f"{SOURCE}/{INSTANCE}".encode(), count)
+        with PartitionReader(self.settings) as reader:
+            since = reader.bounds(self._topic, partition).stable
+            event_id = self._emitter.emit(draft)
+            if not self._emitter.wait_acknowledged(SEALED_S):
+                raise TransientError("the access could not be recorded; nothing is shown")
+            reader.start(self._topic, partition, since)
+            deadline = time.monotonic() + SEALED_S
+            while time.monotonic() < deadline:
+                if any(_holds(record, event_id) for record in reader.read(1000, 1 << 24, 0.2)):
+                    return event_id
+        raise TransientError(f"the access was not sealed within {SEALED_S:.0f} s, so nothing is shown; does the sealer run?")
+
+
+def _holds(record: Record, event_id: bytes) -> bool:
+    try:
+        sealed = decode_sealed_event(record.value or b"")
+        return sealed.content.event_id == event_id and decode_seal(sealed.seal).kind is Kind.EVENT
+    except EvidenceError:
+        return False
