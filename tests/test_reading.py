@@ -5,12 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,7 +30,7 @@ from producers.audit import AuditProducer
 from schemas.catalogue import topic_name
 from schemas.registry import AUDIT_EVENT
 from schemas.search_names import alias
-from schemas.settings import PREFIX, Settings
+from schemas.settings import Settings
 from sealtrail.errors import ConfigError, ContractError, TransientError, UndecidedError
 from sealtrail.layout import DAY_MS, segment_key
 from sealtrail.report import FindingKind
@@ -43,8 +39,8 @@ from sinks.archive.assembly import publish_documents
 from sinks.archive.store import ArchiveStore
 from sinks.archive.writer import Lock, LockMode
 from tests.conftest import RAW_PARTITIONS, Deployment, new_deployment, wait_until
+from tests.pipeline import TENANTS, draft, processes
 
-TENANTS = ("acme", "globex", "initech")
 DAY_NS = DAY_MS * 1_000_000
 EACH = 24  # events a tenant
 ROLES = ("sealer", "sink-archive", "sink-search")
@@ -88,44 +84,6 @@ class Read:
                     if decode_seal(sealed.seal).kind is Kind.EVENT:
                         found.append(AUDIT_EVENT.decode(sealed.content.content))
         return [e for e in found if e["event_name"].startswith("trail.") and e["event_name"].startswith(name)]
-
-
-def draft(number: int) -> dict[str, Any]:
-    """Of each tenant the same mixture: messages, member changes, failed logins, debug."""
-    kind = number // len(TENANTS) % 4
-    return {
-        "tenant": TENANTS[number % len(TENANTS)],
-        "event_name": ("chat.message.delivered", "chat.permission.granted", "chat.login.failed", "chat.debug.trace")[kind],
-        "event_type": ("MESSAGE", "ADMIN", "AUTHENTICATION", "OTHER")[kind],
-        "result": "FAILURE" if kind == 2 else "SUCCESS",
-        "effect": "EFFECTIVE",
-        "object": {"type": "room", "id": f"room-{number % 5}"},
-        "correlation_id": f"lineage-{number // 12}",
-        "target_system": "messenger",
-        "ticket": "CHG-7" if kind == 1 else None,
-        "actor": {"kind": "USER", "id": f"u-{number % 2}", "display": None},
-    }
-
-
-@contextmanager
-def processes(deployment: Deployment, roles: tuple[str, ...], folder: Path) -> Iterator[None]:
-    """`sealtrail run …`, each as a process of its own."""
-    flags = {"topic_prefix": deployment.topic_prefix, "deployment": deployment.name, "archive_bucket": deployment.bucket}
-    flags |= {"heartbeat_s": "2", "segment_seconds": "2", "segment_idle_seconds": "4", "accept_weak_store": "true"}
-    environment = {**os.environ, **{PREFIX + name.upper(): value for name, value in flags.items()}}
-    running = []
-    for role in roles:
-        log = (folder / f"{deployment.name}-{role}.log").open("wb")
-        command = [sys.executable, "-m", "auditor", "run", role, "--config", str(deployment.stack.role_file(role))]
-        running.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log))
-        log.close()
-    try:
-        yield
-    finally:
-        for process in running:
-            process.terminate()
-        for process in running:
-            assert process.wait(120) == 0
 
 
 @pytest.fixture(scope="module")

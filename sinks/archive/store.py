@@ -16,7 +16,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import boto3
 from botocore.config import Config
@@ -105,6 +105,14 @@ class ArchiveStore:
         if not version or version == "null":
             raise ConfigError(f"bucket {self.bucket} keeps no versions: {key} was written without a version id")
         return version
+
+    def set_legal_hold(self, key: str, version: str, *, on: bool) -> None:
+        """Put one version under legal hold, or take it off. Doing it again changes nothing."""
+        status: Literal["ON", "OFF"] = "ON" if on else "OFF"
+        try:
+            self._client.put_object_legal_hold(Bucket=self.bucket, Key=key, VersionId=version, LegalHold={"Status": status})
+        except (ClientError, BotoCoreError) as error:
+            raise _mapped(error, f"legal hold {status} on {self.bucket}/{key} version {version}") from error
 
     def versions(self, prefix: str, after: str = "") -> Iterator[Version]:
         """All versions and delete markers of the keys with a prefix and above `after`, in key order, newest first."""

@@ -1,0 +1,1 @@
+"""Legal hold: a matter's frames copied under S3 legal hold, recorded, and stated in the trail."""
