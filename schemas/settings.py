@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
@@ -62,6 +62,29 @@ class Settings(BaseSettings):
     search_document_bytes: Annotated[
         int, Field(gt=0, description="The largest document that is indexed; a larger one becomes a dead letter.")
     ] = 2 * MIB
+
+    siem_ocsf_version: Annotated[Literal["1.9.0", "1.5.0"], Field(description="Version of OCSF that the SIEM gets.")] = "1.9.0"
+    siem_hec_url: Annotated[str, Field(description="Base address of a collector that speaks Splunk's HEC protocol.")] = ""
+    siem_hec_token: Annotated[SecretStr | None, Field(description="The collector's token.")] = None
+    siem_hec_ca: Annotated[Path | None, Field(description="PEM file of the authority that signed the collector.")] = None
+    siem_hec_ack: Annotated[
+        bool, Field(description="Wait for the collector's acknowledgement; without it a record may be lost in the collector.")
+    ] = True
+    siem_ack_seconds: Annotated[
+        float, Field(gt=0, le=200, description="Seconds after which a batch that was not acknowledged is sent again.")
+    ] = 60.0
+    siem_syslog_address: Annotated[str, Field(description="host:port of a syslog peer (RFC 5425, TLS).")] = ""
+    siem_syslog_ca: Annotated[Path | None, Field(description="PEM file of the authority that signed the peer.")] = None
+    siem_syslog_certificate: Annotated[
+        Path | None, Field(description="PEM file with our certificate, where the peer asks for one.")
+    ] = None
+    siem_syslog_key: Annotated[Path | None, Field(description="PEM file with the key to siem_syslog_certificate.")] = None
+    siem_syslog_bytes: Annotated[
+        int, Field(gt=0, description="The largest message that the peer takes whole; a larger one becomes a dead letter.")
+    ] = 65536
+    siem_enterprise_number: Annotated[
+        int, Field(gt=0, description="Your private enterprise number, in structured data; the default is the one for examples.")
+    ] = 32473
 
     reader_role: Annotated[str, Field(description="What this reader is in the class policy's terms: auditor, operator.")] = ""
     reader_tenant: Annotated[str, Field(description="The one tenant that this reader is for; empty for all.")] = ""

@@ -6,20 +6,28 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
-from confluent_kafka import Producer
+from confluent_kafka import ConsumerGroupTopicPartitions, Producer
 
+from kafkaio.admin import admin_client
 from kafkaio.client import client_config
+from kafkaio.dead import DEAD_LETTER
+from kafkaio.delivery import Delivered
+from kafkaio.reader import PartitionReader
 from producers.uuid7 import Uuid7
 from schemas.catalogue import topic_name
 from schemas.policy import Policy
 from schemas.registry import AUDIT_EVENT, packaged_registry
+from schemas.settings import Settings
 from sealtrail.layout import chain_name
-from sealtrail.seal import Content, Kind, Reason, decode_seal, decode_sealed_event
+from sealtrail.seal import Content, Kind, LogClass, Reason, decode_seal, decode_sealed_event
+from sinks.delivery import DeliverySink, Item
 from tests.chains import SECOND_US, ChainMaker
 from tests.conftest import Deployment
 
@@ -145,6 +153,14 @@ class SealedTopic:
         return [str(UUID(bytes=event["event_id"])) for event in events]
 
 
+def item_of(event: dict[str, Any]) -> Item:
+    maker = ChainMaker(bytes(32), lambda _: bytes(64))
+    content = Content(bytes(16), bytes(32), AUDIT_EVENT.sha256, event["event_id"], AUDIT_EVENT.encode(event))
+    value = maker.seal(Kind.EVENT, Reason.NONE, LogClass.OPERATIONAL, content, 1, signed=False)
+    sealed = decode_sealed_event(value)
+    return Item(Delivered(0, 0, 0, value), sealed, decode_seal(sealed.seal), AUDIT_EVENT.decode(content.content))
+
+
 def place_of(value: bytes) -> tuple[str, int]:
     """Chain and seq of a sealed record."""
     seal = decode_seal(decode_sealed_event(value).seal)
@@ -154,3 +170,54 @@ def place_of(value: bytes) -> tuple[str, int]:
 def _complete(event: dict[str, Any]) -> dict[str, Any]:
     """With the nulls that the encoding fills in."""
     return AUDIT_EVENT.decode(AUDIT_EVENT.encode(event))
+
+
+class SinkUnderTest:
+    """A deployment, the topic that a sink reads in it, and what the sink leaves in Kafka."""
+
+    def __init__(self, deployment: Deployment, role: str, topic: str) -> None:
+        self.deployment = deployment
+        self.role = role
+        self.topic = SealedTopic(deployment, topic)
+        self.admin = admin_client(deployment.settings("admin"))  # held: a future of one that is gone never ends
+
+    def settings(self, **flags: Any) -> Settings:
+        return self.deployment.settings(self.role, **flags)
+
+    def letters(self) -> list[dict[str, Any]]:
+        """The dead letters so far."""
+        topic = topic_name(self.deployment.topic_prefix, "audit.dead-letters")
+        with PartitionReader(self.deployment.settings("admin")) as reader:
+            values = [r.value for p in range(PARTITIONS) for r in reader.read_all(topic, p) if r.value is not None]
+        return [DEAD_LETTER.decode(value) for value in values]
+
+    def committed(self) -> int:
+        """The sum of the group's positions."""
+        group = topic_name(self.deployment.topic_prefix, self.role)
+        asked = self.admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)])
+        places = asked[group].result().topic_partitions or []
+        return sum(max(0, place.offset) for place in places)
+
+
+@contextmanager
+def running(*sinks: DeliverySink) -> Iterator[None]:
+    stop = threading.Event()
+    failures: list[BaseException] = []
+
+    def work(sink: DeliverySink) -> None:
+        try:
+            sink.run(stop)
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(sink,)) for sink in sinks]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(120)
+            assert not thread.is_alive()
+    assert not failures, failures

@@ -8,53 +8,41 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
-from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
+from confluent_kafka import TopicPartition
 from structlog.testing import capture_logs
 
 from infra.stack import Stack
-from kafkaio.admin import admin_client
-from kafkaio.dead import DEAD_LETTER
-from kafkaio.delivery import Delivered
-from kafkaio.reader import PartitionReader
 from kafkaio.transaction import Ends
 from schemas.catalogue import topic_name
 from schemas.fields import field_tree
 from schemas.policy import Policy
 from schemas.registry import AUDIT_EVENT
 from schemas.search_names import alias, document_id, index_of, index_prefix
-from schemas.settings import Settings
 from sealtrail.errors import ConfigError
-from sealtrail.seal import Content, Kind, LogClass, Reason, decode_seal, decode_sealed_event
-from sinks.delivery import DeliverySink, Item, Outcome, State
+from sealtrail.seal import LogClass, decode_sealed_event
+from sinks.delivery import Item, Outcome, State
 from sinks.search.assembly import destination_of, open_sink, search_client
 from sinks.search.destination import SearchDestination
 from sinks.search.document import CATEGORIES, document_of
 from sinks.search.mapping import PROPERTIES
-from tests.chains import ChainMaker
 from tests.conftest import Deployment, new_deployment, wait_until
 from tests.faults.proxy import Relay
-from tests.sealed import PARTITIONS, SealedTopic, full_event, place_of, plain_event
+from tests.sealed import PARTITIONS, SinkUnderTest, full_event, item_of, place_of, plain_event, running
 
 DAY_US = 86_400_000_000
 
 
-class Hot:
+class Hot(SinkUnderTest):
     """A deployment whose hot topic this test fills, and its index."""
 
     def __init__(self, deployment: Deployment) -> None:
-        self.deployment = deployment
-        self.topic = SealedTopic(deployment, "audit.hot")
+        super().__init__(deployment, "sink-search", "audit.hot")
         self.client = search_client(self.settings())
-        self.admin = admin_client(deployment.settings("admin"))  # held: a future of one that is gone never ends
-
-    def settings(self, **flags: Any) -> Settings:
-        return self.deployment.settings("sink-search", **flags)
 
     def documents(self) -> list[dict[str, Any]]:
         """Everything in the index, by chain and seq."""
@@ -74,44 +62,6 @@ class Hot:
 
     def index(self, log_class: LogClass, hot_days: int) -> str:
         return index_of(self.deployment.topic_prefix, log_class, hot_days, self.topic.maker.now_us).name
-
-    def letters(self) -> list[dict[str, Any]]:
-        """The dead letters so far."""
-        topic = topic_name(self.deployment.topic_prefix, "audit.dead-letters")
-        with PartitionReader(self.deployment.settings("admin")) as reader:
-            values = [r.value for p in range(PARTITIONS) for r in reader.read_all(topic, p) if r.value is not None]
-        return [DEAD_LETTER.decode(value) for value in values]
-
-    def committed(self) -> int:
-        """The sum of the group's positions."""
-        group = topic_name(self.deployment.topic_prefix, "sink-search")
-        asked = self.admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)])
-        places = asked[group].result().topic_partitions or []
-        return sum(max(0, place.offset) for place in places)
-
-
-@contextlib.contextmanager
-def running(*sinks: DeliverySink) -> Iterator[None]:
-    stop = threading.Event()
-    failures: list[BaseException] = []
-
-    def work(sink: DeliverySink) -> None:
-        try:
-            sink.run(stop)
-        except BaseException as error:
-            failures.append(error)
-
-    threads = [threading.Thread(target=work, args=(sink,)) for sink in sinks]
-    for thread in threads:
-        thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join(120)
-            assert not thread.is_alive()
-    assert not failures, failures
 
 
 @pytest.fixture
@@ -192,14 +142,6 @@ def test_every_field_of_the_model_is_in_the_mapping_or_left_out_on_purpose() -> 
 def mapped(path: list[str], properties: dict[str, Any]) -> bool:
     inner = properties.get(path[0])
     return inner is not None and (len(path) == 1 or mapped(path[1:], inner.get("properties", {})))
-
-
-def item_of(event: dict[str, Any]) -> Item:
-    maker = ChainMaker(bytes(32), lambda _: bytes(64))
-    content = Content(bytes(16), bytes(32), AUDIT_EVENT.sha256, event["event_id"], AUDIT_EVENT.encode(event))
-    value = maker.seal(Kind.EVENT, Reason.NONE, LogClass.OPERATIONAL, content, 1, signed=False)
-    sealed = decode_sealed_event(value)
-    return Item(Delivered(0, 0, 0, value), sealed, decode_seal(sealed.seal), AUDIT_EVENT.decode(content.content))
 
 
 def test_delivering_again_makes_no_second_document(hot: Hot) -> None:

@@ -11,6 +11,7 @@ from processors.assembly import pipeline_of
 from processors.sealer import Sealer
 from sinks.archive.assembly import open_sink
 from sinks.search.assembly import open_sink as open_search_sink
+from sinks.siem.assembly import open_sink as open_siem_sink
 
 app = typer.Typer(name="run", help="Run a process of the pipeline until it is told to stop.", no_args_is_help=True)
 
@@ -38,6 +39,14 @@ def sink_search(config: ConfigFile = None) -> None:
     with explained():
         settings = settings_of(config, "sink-search")
         run_until_stopped(settings, open_search_sink(settings).run)
+
+
+@app.command("sink-siem")
+def sink_siem(config: ConfigFile = None) -> None:
+    """Sealed records that the policy routes to the SIEM, as OCSF."""
+    with explained():
+        settings = settings_of(config, "sink-siem")
+        run_until_stopped(settings, open_siem_sink(settings).run)
 
 
 def _now_us() -> int:
