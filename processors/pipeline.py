@@ -1,6 +1,6 @@
 """The main path, as one pure function: (state, batch of raw records) -> (state, outputs).
 
-    head → authenticate → number → decode → check → classify → seal → route
+    head → authenticate → number → decode → check → classify → seal → route, and count
 
 Every raw offset comes out as exactly one seal: an EVENT, a DUPLICATE, a REJECTED with its reason, or
 part of a GAP. Nothing is dropped, and no record can stop the next one. I/O is not handled here:
@@ -17,6 +17,7 @@ from typing import Any
 
 import structlog
 
+from processors.activity import Activity
 from processors.authenticate import Authenticate
 from processors.chain import ChainHead, ChainWriter, Entry, Sealer
 from processors.decode import Decode, Decoded
@@ -100,6 +101,7 @@ class _BatchRun:
         self._writer = ChainWriter(state.head, pipeline.sealer, now_us)
         self._changed: dict[bytes, RunState] = {}
         self._unprocessable = unprocessable
+        self._activity = Activity()
         self._out = Outputs()
 
     def seal(self, batch: Batch) -> tuple[ChainState, Outputs]:
@@ -121,6 +123,16 @@ class _BatchRun:
                 if linked.routes & route:
                     output.append(linked.value)
         self._out.sources.extend((key, encode_state(run)) for key, run in self._changed.items())
+        if self._writer.linked:
+            self._out.activity.extend(
+                self._activity.records(
+                    self._changed,
+                    chain=head.chain,
+                    first_seq=self._state.head.seq,
+                    count=len(self._writer.linked),
+                    sealed_at_us=head.sealed_at_us,
+                )
+            )
         runs = {**self._state.runs, **self._changed} if self._changed else self._state.runs
         return ChainState(head, runs), self._out
 
@@ -166,8 +178,12 @@ class _BatchRun:
             self._event(record, self._p.decode(record.value))
         except Rejection as rejection:
             self._reject(record, rejection, run, head)
+            self._activity.heard(key, run, refused=True)
         except Exception as error:
             self._reject(record, _unforeseen(record, error), run, head)
+            self._activity.heard(key, run, refused=True)
+        else:
+            self._activity.heard(key, run, refused=False)
 
     def _speaker(self, record: RawRecord) -> tuple[Head, Run]:
         """Who hands this over, and its number, from the head alone: little is spent on what is not authentic."""
@@ -196,6 +212,7 @@ class _BatchRun:
                 sign=decision.sign,
             )
         )
+        self._activity.event(event)
 
     def _check(self, record: RawRecord, event: dict[str, Any]) -> None:
         """Entitlement, region, contract, and whether the application redacted what it had to."""

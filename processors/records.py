@@ -47,6 +47,7 @@ class Outputs:
     siem: list[bytes] = field(default_factory=list)
     quarantine: list[bytes] = field(default_factory=list)
     sources: list[tuple[bytes, bytes]] = field(default_factory=list)
+    activity: list[bytes] = field(default_factory=list)
     counts: Counter[tuple[Kind, Reason]] = field(default_factory=Counter)
 
 

@@ -37,11 +37,12 @@ class Topics:
     siem: str
     quarantine: str
     sources: str
+    activity: str
 
     @classmethod
     def of(cls, settings: Settings) -> Topics:
         """With the settings' prefix in front."""
-        names = ("raw", "archive", "hot", "siem", "quarantine", "sources")
+        names = ("raw", "archive", "hot", "siem", "quarantine", "sources", "activity")
         return cls(*(topic_name(settings.topic_prefix, f"audit.{name}") for name in names))
 
 
@@ -50,7 +51,7 @@ class Places:
     """The partitions that one chain is written to."""
 
     topics: Topics
-    partition: int  # of raw, archive and sources
+    partition: int  # of raw, archive, sources and activity
     hot: int
     siem: int
     quarantine: int
@@ -61,6 +62,7 @@ class Places:
         return [
             (t.archive, self.partition),
             (t.sources, self.partition),
+            (t.activity, self.partition),
             (t.hot, self.hot),
             (t.siem, self.siem),
             (t.quarantine, self.quarantine),

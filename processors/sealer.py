@@ -419,6 +419,7 @@ def _placements(places: Places, outputs: Outputs) -> list[Placement]:
         (topics.hot, places.hot, outputs.hot),
         (topics.siem, places.siem, outputs.siem),
         (topics.quarantine, places.quarantine, outputs.quarantine),
+        (topics.activity, places.partition, outputs.activity),
     )
     placements = [Placement(topic, partition, [(None, v) for v in found]) for topic, partition, found in values if found]
     if outputs.sources:

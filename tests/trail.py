@@ -19,6 +19,7 @@ from kafkaio.client import client_config
 from kafkaio.reader import PartitionReader, Record
 from kafkaio.transaction import Ends
 from keystore import load_keyring, load_root
+from processors.activity import ACTIVITY
 from processors.quarantine import QUARANTINED
 from processors.sequence import MAX_HOLES, decode_state
 from producers.audit import AuditProducer
@@ -97,7 +98,7 @@ def check_trail(deployment: Deployment, partitions: int = RAW_PARTITIONS) -> Tra
     settings = deployment.settings("admin")
     assert settings.certificates and settings.root_vkey
     keyring = load_keyring(settings.certificates, load_root(settings.root_vkey))
-    names = {name: topic_name(deployment.topic_prefix, f"audit.{name}") for name in ("raw", "archive", "sources")}
+    names = {name: topic_name(deployment.topic_prefix, f"audit.{name}") for name in ("raw", "archive", "sources", "activity")}
     shared = {name: topic_name(deployment.topic_prefix, f"audit.{name}") for name in ("hot", "siem", "quarantine")}
     own = [(topic, partition) for topic in names.values() for partition in range(partitions)]
     others = [(topic, partition) for topic in shared.values() for partition in range(SHARED_PARTITIONS)]
@@ -114,6 +115,7 @@ def check_trail(deployment: Deployment, partitions: int = RAW_PARTITIONS) -> Tra
         check_coverage(chain, raw)
         _check_outputs(chain, outputs)
         _check_sources(chain, found[names["sources"], partition])
+        _check_activity(chain, found[names["activity"], partition])
         kinds.update((sealed.seal.kind, sealed.seal.reason) for sealed in chain)
         ids += [sealed.event.content.event_id for sealed in chain if sealed.seal.kind is Kind.EVENT]
         raw_count += len(raw)
@@ -251,6 +253,33 @@ def _check_sources(chain: list[Sealed], records: list[Record]) -> None:
         assert states[key].high_water == max(seen)
         assert missing == set(range(max(seen))) - seen
         assert len(states[key].holes) <= MAX_HOLES
+
+
+def _check_activity(chain: list[Sealed], records: list[Record]) -> None:
+    """The activity accounts for every seal once, by transaction, and its counts are those of the contents."""
+    told = [ACTIVITY.decode(record.value) for record in records if record.value]
+    events: Counter[str] = Counter()
+    actors: Counter[tuple[str, str, str, str]] = Counter()
+    for sealed in chain:
+        if sealed.seal.kind is Kind.EVENT:
+            event = AUDIT_EVENT.decode(sealed.event.content.content)
+            events[f"{event['emitter']['source']}/{event['emitter']['instance']}/{event['emitter']['epoch'].hex()}"] += 1
+            actors[event["tenant"], event["actor"]["id"], event["event_name"], event["result"]] += 1
+    seq = 0
+    for transaction in [t for t in told if t["part"] == 0]:
+        assert transaction["first_seq"] == seq and transaction["chain"] == chain[0].seal.chain
+        seq += transaction["count"]
+        assert transaction["sealed_at"] == chain[seq - 1].seal.sealed_at_us
+        assert chain[seq - 1].event.signature is not None
+    assert seq == len(chain), "a seal that no activity accounts for"
+    counted: Counter[str] = Counter()
+    acted: Counter[tuple[str, str, str, str]] = Counter()
+    for part in told:
+        for row in part["emitters"]:
+            counted[f"{row['source']}/{row['instance']}/{row['epoch'].hex()}"] += row["events"]
+        for row in part["actors"]:
+            acted[row["tenant"], row["actor"], row["event_name"], row["result"]] += row["events"]
+    assert +counted == events and acted == actors
 
 
 # -- load

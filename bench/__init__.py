@@ -1,0 +1,1 @@
+"""Benchmarks, not tests: a figure here is a ratio of two things run alternately in one go."""

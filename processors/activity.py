@@ -1,0 +1,92 @@
+"""Step 7: the activity of a transaction: counts of what was sealed, for detection.
+
+Written to `audit.activity` in the same transaction as the seals: heartbeats and GENESIS too, because their time is the
+chain's clock, and silence is measured by it. Counted is only what passed the check: an actor here is a hash under the
+tenant's key. A record holds at most `MAX_ROWS` rows, so its worst case stays below the topic's limit whatever the batch;
+further rows go to further parts. No row is left out.
+
+Not here: what the counts mean; see `processors.detect`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import resources
+from typing import Any
+
+from processors.sequence import RunState
+from sealtrail.avro import Codec
+from sealtrail.session import Run
+
+# Rows a record. The longest is an emitter's or a lineage's, below 512 bytes: 2 MiB, and the topic takes 3.
+MAX_ROWS = 4096
+
+ACTIVITY = Codec((resources.files("schemas") / "activity.avsc").read_text("utf-8"))
+
+_Row = tuple[str, dict[str, Any]]  # which list of the record, and the row
+
+
+class Activity:
+    """Counts for one transaction of one chain."""
+
+    def __init__(self) -> None:
+        self._runs: dict[bytes, list[Any]] = {}  # state key -> [run, events, refused]
+        self._actors: dict[tuple[str, str, str, str], int] = {}
+        self._lineages: dict[tuple[str, str, str], list[int]] = {}  # -> [events, recipients]
+
+    def heard(self, key: bytes, run: Run, *, refused: bool) -> None:
+        """One authentic, numbered record of a run: sealed as EVENT, or refused."""
+        row = self._runs.get(key)
+        if row is None:
+            row = self._runs[key] = [run, 0, 0]
+        row[2 if refused else 1] += 1
+
+    def event(self, event: Mapping[str, Any]) -> None:
+        """One event that was sealed."""
+        tenant = event["tenant"]
+        actor = (tenant, event["actor"]["id"], event["event_name"], event["result"])
+        self._actors[actor] = self._actors.get(actor, 0) + 1
+        message, lineage = event["message"], event["correlation_id"]
+        if message is not None and lineage is not None:
+            counts = self._lineages.setdefault((tenant, lineage, message["stage"]), [0, 0])
+            counts[0] += 1
+            counts[1] += message["recipient_count"]
+
+    def records(
+        self, runs: Mapping[bytes, RunState], *, chain: str, first_seq: int, count: int, sealed_at_us: int
+    ) -> list[bytes]:
+        """The values to write, one at least.
+
+        Args:
+            runs: the state after the transaction of every run that was heard, by state key.
+            first_seq, count: of the transaction's seals; sealed_at_us: of the last.
+        """
+        rows = self._rows(runs)
+        parts = [rows[start : start + MAX_ROWS] for start in range(0, len(rows), MAX_ROWS)] or [[]]
+        return [
+            ACTIVITY.encode(
+                {
+                    "chain": chain,
+                    "first_seq": first_seq,
+                    "count": count,
+                    "part": part,
+                    "sealed_at": sealed_at_us,
+                    **{name: [row for kind, row in part_rows if kind == name] for name in ("emitters", "actors", "lineages")},
+                }
+            )
+            for part, part_rows in enumerate(parts)
+        ]
+
+    def _rows(self, runs: Mapping[bytes, RunState]) -> list[_Row]:
+        rows: list[_Row] = []
+        for key, (run, events, refused) in self._runs.items():
+            state = runs[key]
+            told = {"events": events, "refused": refused, "last_number": state.high_water, "closed": state.closed}
+            rows.append(("emitters", {"source": run.source, "instance": run.instance, "epoch": run.epoch, **told}))
+        for (tenant, actor, name, result), events in self._actors.items():
+            told = {"actor": actor, "event_name": name, "result": result, "events": events}
+            rows.append(("actors", {"tenant": tenant, **told}))
+        for (tenant, lineage, stage), (events, recipients) in self._lineages.items():
+            told = {"correlation_id": lineage, "stage": stage, "events": events, "recipients": recipients}
+            rows.append(("lineages", {"tenant": tenant, **told}))
+        return rows
