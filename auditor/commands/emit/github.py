@@ -27,13 +27,6 @@ SOURCE = "github"
 CLOSE_S = 60.0  # a stack that is still coming up takes less
 SHOWN_REFUSALS = 5
 
-app = typer.Typer(name="emit", help="Hand events over to the trail.", no_args_is_help=True)
-
-
-@app.callback()
-def _emit() -> None:
-    """Hand events over to the trail."""
-
 
 @dataclass(slots=True)
 class Emitted:
@@ -47,7 +40,6 @@ class Emitted:
     by_name: dict[str, int]
 
 
-@app.command()
 def github(
     files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="A payload, a list of payloads, or an index.json.")],
     event: Annotated[str | None, typer.Option(help="The webhook's name (X-GitHub-Event) of bare payloads.")] = None,
