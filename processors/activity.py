@@ -82,7 +82,9 @@ class Activity:
         for key, (run, events, refused) in self._runs.items():
             state = runs[key]
             told = {"events": events, "refused": refused, "last_number": state.high_water, "closed": state.closed}
-            rows.append(("emitters", {"source": run.source, "instance": run.instance, "epoch": run.epoch, **told}))
+            missing = sum(last - first + 1 for first, last in state.holes)
+            who = {"source": run.source, "instance": run.instance, "epoch": run.epoch}
+            rows.append(("emitters", {**who, **told, "missing": missing}))
         for (tenant, actor, name, result), events in self._actors.items():
             told = {"actor": actor, "event_name": name, "result": result, "events": events}
             rows.append(("actors", {"tenant": tenant, **told}))

@@ -119,6 +119,11 @@ class Settings(BaseSettings):
         15.0
     )
     metrics_port: Annotated[int, Field(ge=0, le=65535, description="Loopback port of the metrics page; 0 for none.")] = 0
+    silence_s: Annotated[
+        float,
+        Field(gt=0, le=1800, description="Seconds of a chain's running time after which a source is silent: three pulses."),
+    ] = 45.0
+    detect_rules: Annotated[Path | None, Field(description="Folder of detection rules instead of the packaged ones.")] = None
 
     @classmethod
     def load(cls, config: Path | None = None, **flags: object) -> Self:

@@ -39,7 +39,14 @@ def test_a_transaction_says_who_was_heard_and_who_did_what(world: World, source:
     run = source.run.run
     assert (only["chain"], only["first_seq"], only["count"], only["part"]) == (CHAIN, 0, 6, 0)
     assert only["sealed_at"] == state.head.sealed_at_us
-    heard = {"source": run.source, "instance": run.instance, "epoch": run.epoch, "last_number": 5, "closed": False}
+    heard = {
+        "source": run.source,
+        "instance": run.instance,
+        "epoch": run.epoch,
+        "last_number": 5,
+        "missing": 0,
+        "closed": False,
+    }
     assert only["emitters"] == [{**heard, "events": 6, "refused": 0}]
     assert sum(row["events"] for row in only["actors"]) == 6
     assert [row["events"] for row in only["actors"] if row["result"] == "DENIED"] == [2]
@@ -73,6 +80,13 @@ def test_records_that_are_not_authentic_are_nobodys_sign_of_life(world: World, s
     _, outputs = seal_all(world, [forged])
     (only,) = told(outputs.activity)
     assert (only["count"], only["emitters"], only["actors"]) == (1, [], [])
+
+
+def test_numbers_that_were_not_seen_are_counted_until_they_come(world: World, source: Speaker) -> None:
+    state, outputs = seal_all(world, [source.record(0), source.record(4)])
+    assert [row["missing"] for row in told(outputs.activity)[0]["emitters"]] == [3]
+    _, outputs = seal_all(world, [source.record(2), source.record(1), source.record(3)], state)
+    assert [row["missing"] for row in told(outputs.activity)[0]["emitters"]] == [0]
 
 
 def test_a_run_that_ends_says_so(world: World, source: Speaker) -> None:

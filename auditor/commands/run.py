@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
+from typing import Annotated
 
 import typer
+from prometheus_client import start_http_server
 
 from auditor.console import ConfigFile, explained, run_until_stopped, settings_of
 from processors.assembly import pipeline_of
 from processors.sealer import Sealer
+from producers.audit import AuditProducer
 from sinks.archive.assembly import open_sink
 from sinks.search.assembly import open_sink as open_search_sink
 from sinks.siem.assembly import open_sink as open_siem_sink
@@ -47,6 +50,25 @@ def sink_siem(config: ConfigFile = None) -> None:
     with explained():
         settings = settings_of(config, "sink-siem")
         run_until_stopped(settings, open_siem_sink(settings).run)
+
+
+@app.command("detect")
+def detect(
+    config: ConfigFile = None,
+    instance: Annotated[str, typer.Option(help="Which running copy this is; each needs a name of its own.")] = "one",
+) -> None:
+    """Rules over sealed events, and sources that fall silent: findings go back into the trail."""
+    from processors.detect.app import run_detector  # Faust takes a second to load, and only this process needs it
+
+    with explained():
+        settings = settings_of(config, "detect")
+        if settings.metrics_port:
+            start_http_server(settings.metrics_port, addr="127.0.0.1")
+        emitter = AuditProducer(settings, "detect", instance)
+        try:
+            run_detector(settings, emitter)
+        finally:
+            emitter.close()
 
 
 def _now_us() -> int:
