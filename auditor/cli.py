@@ -6,7 +6,7 @@ from importlib.metadata import entry_points
 
 import typer
 
-from auditor.commands import archive, emit, hold, run
+from auditor.commands import archive, emit, hold, policy, run
 from auditor.commands.replay import replay_command
 from auditor.commands.search import search
 from auditor.commands.show import show
@@ -25,6 +25,7 @@ def build() -> typer.Typer:
     app.add_typer(run.app)
     app.add_typer(archive.app)
     app.add_typer(hold.app)
+    app.add_typer(policy.app)
     app.command("verify")(verify)
     app.command("search")(search)
     app.command("replay")(replay_command)

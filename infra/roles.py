@@ -78,7 +78,7 @@ def settings_of(
         values["search_endpoint"] = f"http://{HOST}:{ports.opensearch}"
     if role == "reader":
         values["reader_role"] = "auditor"
-    if role in ("reader", "holds"):
+    if role in ("reader", "holds", "publisher"):
         values["person"] = os.environ.get("USER") or "local"
     if needs.keys:
         values["keys"] = f"file:{places.keys / role}"

@@ -22,6 +22,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from enum import Enum
 from threading import Event
 from typing import Protocol
@@ -37,6 +38,7 @@ from processors.pipeline import ChainState, Pipeline
 from processors.records import Batch, Outputs, RawRecord
 from processors.recovery import Places, Topics, chain_of, read_state
 from schemas.catalogue import topic_name, transactional_prefix
+from schemas.policy_files import PolicyFiles
 from schemas.settings import Settings
 from sealtrail.errors import ConfigError, EvidenceError, SealtrailError, TransientError
 
@@ -316,6 +318,7 @@ class Sealer:
         self.topics = Topics.of(settings)
         self.ends = Ends(settings)
         self.reader = PartitionReader(settings)
+        self._policies = PolicyFiles(settings.policy)
         self.proven = False  # whether a chain of this process ever sealed: rights, names and keys are right
         self._counts: dict[str, int] = {}
         self._chains: dict[int, Chain] = {}
@@ -343,8 +346,16 @@ class Sealer:
             self.reader.close()
             CHAINS.set(0)
 
+    def _take_up_policy(self) -> None:
+        """From the next transaction on; what is sealed names the policy that it was sealed under."""
+        before = self._policies.in_force
+        policy = self._policies.current()
+        if policy is not before:
+            self.pipeline = replace(self.pipeline, policy=policy)
+
     def _turn(self, stop: Event) -> None:
         """One poll, and what follows from it."""
+        self._take_up_policy()
         polled = self.consumer.poll(self.settings.batch_records, self.settings.batch_ms / 1000)
         by_partition = defaultdict(list)
         for message in polled.messages:

@@ -34,10 +34,10 @@ def draft(number: int) -> dict[str, Any]:
 
 
 @contextmanager
-def processes(deployment: Deployment, roles: tuple[str, ...], folder: Path) -> Iterator[None]:
-    """`sealtrail run …`, each as a process of its own."""
+def processes(deployment: Deployment, roles: tuple[str, ...], folder: Path, **settings: str) -> Iterator[None]:
+    """`sealtrail run …`, each as a process of its own. settings: beside those that make it quick."""
     flags = {"topic_prefix": deployment.topic_prefix, "deployment": deployment.name, "archive_bucket": deployment.bucket}
-    flags |= {"heartbeat_s": "2", "segment_seconds": "2", "segment_idle_seconds": "4", "accept_weak_store": "true"}
+    flags |= {"heartbeat_s": "2", "segment_seconds": "2", "segment_idle_seconds": "4", "accept_weak_store": "true", **settings}
     environment = {**os.environ, **{PREFIX + name.upper(): value for name, value in flags.items()}}
     running = []
     for role in roles:

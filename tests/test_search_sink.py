@@ -255,7 +255,11 @@ def test_a_request_that_the_server_finds_too_large_is_halved(hot: Hot) -> None:
     send = client.bulk
     client.bulk = lambda **given: asked.append(len(given["body"])) or send(**given)  # type: ignore[func-returns-value]
     destination = SearchDestination(
-        client, settings.topic_prefix, Policy.load(), document_bytes=settings.search_document_bytes, bulk_bytes=1 << 30
+        client,
+        settings.topic_prefix,
+        lambda _: Policy.load(),
+        document_bytes=settings.search_document_bytes,
+        bulk_bytes=1 << 30,
     )
     items = [item_of(event) for event in events]
     outcomes = destination.deliver(items)
@@ -309,7 +313,7 @@ def test_what_comes_after_its_hot_period_makes_no_index(hot: Hot) -> None:
     settings = hot.settings()
     late = time.time_ns() // 1000 + 400 * DAY_US
     destination = SearchDestination(
-        search_client(settings), settings.topic_prefix, Policy.load(), document_bytes=1 << 20, now_us=lambda: late
+        search_client(settings), settings.topic_prefix, lambda _: Policy.load(), document_bytes=1 << 20, now_us=lambda: late
     )
     assert [outcome.state for outcome in destination.deliver([item_of(plain_event())])] == [State.DELIVERED]
     assert not hot.client.indices.exists_alias(name=alias(settings.topic_prefix))

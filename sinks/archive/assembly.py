@@ -20,11 +20,11 @@ from kafkaio.reader import PartitionReader
 from keystore import Keystore, load_keyring, load_root
 from schemas.catalogue import topic_name
 from schemas.policy import Policy
+from schemas.policy_files import PolicyFiles
 from schemas.registry import Registry, packaged_registry
 from schemas.settings import Settings
 from sealtrail.certificate import Keyring
 from sealtrail.errors import ConfigError
-from sealtrail.seal import LogClass
 from sinks.archive.checking import TenantReader
 from sinks.archive.documents import Documents
 from sinks.archive.keys import KeyDesk
@@ -32,7 +32,7 @@ from sinks.archive.partition import PartitionArchiver, Store, Tools
 from sinks.archive.publish import Document, Published, certificates, glossary, policies, publish, schemas_
 from sinks.archive.sink import ArchiveSink
 from sinks.archive.store import ArchiveStore
-from sinks.archive.writer import Limits, LockMode
+from sinks.archive.writer import Limits
 
 TOPIC = "audit.archive"
 GROUP = "sink-archive"
@@ -68,26 +68,17 @@ def make_tools(
     settings: Settings,
     store: Store,
     *,
-    policy: Policy | None = None,
     clock: Callable[[], float] = time.time,
     random: Callable[[int], bytes] = os.urandom,
 ) -> Tools:
     """What the partitions of one process share. Raises ConfigError."""
-    policy = policy or Policy.load(settings.policy)
-    known = policy
-
-    def mode_of(log_class: LogClass) -> LockMode:
-        return LockMode(known.lock_mode(log_class))
-
     return Tools(
         store=store,
         documents=Documents(store),
         keys=KeyDesk(keyring_loader(settings), clock),
         signer=Keystore.open(settings.keys).signer(KEY),
         tenant_of=tenant_reader(packaged_registry()),
-        mode_of=mode_of,
-        longest_ms=policy.longest_ms,
-        policies=policy.combined.keys(),
+        policies=PolicyFiles(settings.policy),
         limits=limits_of(settings),
         origin=f"{settings.authority}/{settings.deployment}/",
         clock=clock,
@@ -133,6 +124,13 @@ def publish_documents(settings: Settings, *, clock: Callable[[], float] = time.t
     store = ArchiveStore(settings)
     store.check_bucket()
     return publish(store, documents, policy.longest_ms, int(clock() * 1000))
+
+
+def publish_policy(settings: Settings, policy: Policy, *, clock: Callable[[], float] = time.time) -> Published:
+    """Put a policy's texts into the archive, before it is in force; what is there already stays. Raises as `publish`."""
+    store = ArchiveStore(settings)
+    store.check_bucket()
+    return publish(store, policies(policy.texts, policy.combined), policy.longest_ms, int(clock() * 1000))
 
 
 def _packaged_schemas() -> list[str]:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -25,6 +25,7 @@ import structlog
 
 from kafkaio.reader import PartitionReader, Record
 from keystore import Signer
+from schemas.policy_files import PolicyFiles
 from sealtrail.errors import EvidenceError, SealtrailError, TransientError
 from sealtrail.layout import contents_key, is_chain, parse_segment_key, segment_key, segments_prefix
 from sealtrail.seal import LogClass, Seal, decode_seal, decode_sealed_event
@@ -94,9 +95,7 @@ class Tools:
     keys: KeyDesk
     signer: Signer
     tenant_of: TenantOf
-    mode_of: Callable[[LogClass], LockMode]
-    longest_ms: int
-    policies: Collection[bytes]  # combined hashes of the policy that `longest_ms` is from
+    policies: PolicyFiles
     limits: Limits
     origin: str
     clock: Callable[[], float]
@@ -296,11 +295,14 @@ class PartitionArchiver:
         """The segment's lock. One too long for our policy is bad evidence, unless a newer policy than ours sealed it."""
         tools = self._tools
         try:
-            return pending.plan(LockRules(tools.mode_of, tools.longest_ms, int(tools.clock() * 1000)))
+            return pending.plan(LockRules(self._mode_of, tools.policies.longest_ms, int(tools.clock() * 1000)))
         except EvidenceError as error:
-            if all(entry.content.policy in tools.policies for entry in pending.entries):
+            if all(tools.policies.has(entry.content.policy) for entry in pending.entries):
                 raise
             raise TransientError(f"{error}; it was sealed under a policy that this sink does not have", 30.0) from error
+
+    def _mode_of(self, log_class: LogClass) -> LockMode:
+        return LockMode(self._tools.policies.lock_mode(log_class))
 
     def _put_contents(self, part: Part, chain: str, first_seq: int) -> Reference:
         tools = self._tools

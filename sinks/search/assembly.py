@@ -15,7 +15,7 @@ from opensearchpy import OpenSearch
 from kafkaio.dead import DeadLetters
 from kafkaio.delivery import DeliveryConsumer
 from schemas.catalogue import topic_name
-from schemas.policy import Policy
+from schemas.policy_files import PolicyFiles
 from schemas.registry import packaged_registry
 from schemas.settings import Settings
 from sealtrail.errors import ConfigError
@@ -44,9 +44,9 @@ def search_client(settings: Settings, timeout_s: float = TIMEOUT_S) -> OpenSearc
 
 def destination_of(settings: Settings) -> SearchDestination:
     """OpenSearch with the deployment's policy. Raises ConfigError."""
-    policy = Policy.load(settings.policy)
+    policies = PolicyFiles(settings.policy)
     return SearchDestination(
-        search_client(settings), settings.topic_prefix, policy, document_bytes=settings.search_document_bytes
+        search_client(settings), settings.topic_prefix, policies.of, document_bytes=settings.search_document_bytes
     )
 
 

@@ -49,7 +49,7 @@ class SearchDestination:
     Args:
         client: makes no retries of its own.
         topic_prefix: of the deployment; it also begins the names of its indices.
-        policy: says how long a record stays in hot search.
+        policy_of: the policy that a record was sealed under; says how long the record stays in hot search.
         document_bytes: the largest document.
         now_us: microseconds since 1970.
     """
@@ -58,7 +58,7 @@ class SearchDestination:
         self,
         client: OpenSearch,
         topic_prefix: str,
-        policy: Policy,
+        policy_of: Callable[[bytes], Policy],
         *,
         document_bytes: int,
         bulk_bytes: int = BULK_BYTES,
@@ -66,7 +66,7 @@ class SearchDestination:
     ) -> None:
         self._client = client
         self._prefix = topic_prefix
-        self._policy = policy
+        self._policy_of = policy_of
         self._document_bytes = document_bytes
         self._bulk_bytes = bulk_bytes
         self._now_us = now_us
@@ -106,7 +106,7 @@ class SearchDestination:
             return refused("unprocessable", type(error).__name__)
         if len(document) > self._document_bytes:
             return refused("too-large", f"{len(document)} bytes; at most {self._document_bytes}")
-        hot_days = self._policy.decide(item.event).hot_days
+        hot_days = self._policy_of(item.sealed.content.policy).decide(item.event).hot_days
         index = index_of(self._prefix, item.seal.log_class, hot_days, item.seal.sealed_at_us)
         if index.name not in self._indices:
             if self._now_us() >= index.ends_us:

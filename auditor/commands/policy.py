@@ -1,0 +1,66 @@
+"""`sealtrail policy load | show`: the class policy that is in force, and a change of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from auditor.console import AsJson, ConfigFile, explained, say, settings_of
+from auditor.policy import Authority, Loaded, difference, load
+from producers.audit import AuditProducer
+from schemas.policy import Policy
+from schemas.policy_files import PolicyFiles
+
+SOURCE, INSTANCE = "publisher", "command"
+CLOSE_S = 30.0
+
+app = typer.Typer(name="policy", help="The class policy: what is kept how long, and where it goes.", no_args_is_help=True)
+
+
+@app.command("load")
+def load_command(
+    folder: Annotated[Path, typer.Argument(help="Where the edited base.toml and tenants/*.toml are.")],
+    reason: Annotated[str, typer.Option(help="Why; it is content, so it is masked in the event.")] = "",
+    ticket: Annotated[str | None, typer.Option(help="The reference of the change request.")] = None,
+    approver: Annotated[str | None, typer.Option(help="Who agreed; hashed in the event.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would change, and change nothing.")] = False,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Bring an edited policy into force: published, stated, installed; running processes take it up within seconds."""
+    with explained():
+        settings = settings_of(config, SOURCE)
+        settings.require("person")
+        if dry_run:
+            there = settings.policy if settings.policy is not None and settings.policy.exists() else None
+            done = Loaded("", difference(PolicyFiles(there).current(), Policy.load(folder)), ())
+        else:
+            emitter = AuditProducer(settings, SOURCE, INSTANCE)
+            try:
+                done = load(settings, folder, Authority(settings.person, reason, ticket, approver), emitter)
+            finally:
+                emitter.close(CLOSE_S)
+    changes = done.changes
+    for change in changes:
+        say(f"{change.scope}{change.path}: {change.before} -> {change.after}")
+    if as_json:
+        told = [{"scope": c.scope, "path": c.path, "before": c.before, "after": c.after} for c in changes]
+        print(json.dumps({"changes": told, "events": [event.hex() for event in done.events]}))
+    say(f"{len(changes)} changes{', nothing done' if dry_run else ', in force' if changes else ''}")
+
+
+@app.command("show")
+def show_command(config: ConfigFile = None, as_json: AsJson = False) -> None:
+    """Classes, retention and the hash of the policy that is in force here."""
+    with explained():
+        policy = PolicyFiles(settings_of(config, SOURCE).policy).current()
+    classes = {str(name): {"archive_days": c.archive_days, "hot_days": c.hot_days} for name, c in policy.classes.items()}
+    if as_json:
+        print(json.dumps({"policy": policy.notes()[1].hex(), "classes": classes}))
+        return
+    print(f"policy {policy.notes()[1].hex()}")
+    for name, days in classes.items():
+        print(f"{name.lower():<12} archive {days['archive_days']:>5} days   hot {days['hot_days']:>4} days")
