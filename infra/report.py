@@ -8,7 +8,15 @@ from contextlib import contextmanager
 from time import monotonic
 
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TransferSpeedColumn,
+)
 
 BIG_BYTES = 20 << 20  # downloads above this get a line of their own when there is no terminal
 
@@ -26,6 +34,14 @@ class Reporter:
         """One line, with the seconds since the start in front."""
         with self._lock:
             self._console.print(f"{monotonic() - self._started:5.1f} s  {text}", markup=False, soft_wrap=True)
+
+    @contextmanager
+    def counting(self, what: str, total: int) -> Generator[Callable[[int], None]]:
+        """A bar for something counted up to `total`, on a terminal only; the block gets a function that takes the count."""
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        with Progress(*columns, console=self._console, transient=True, disable=not self._console.is_terminal) as bars:
+            task = bars.add_task(what, total=total)
+            yield lambda count: bars.update(task, completed=count)
 
     @contextmanager
     def downloads(self, files: int) -> Generator[None]:

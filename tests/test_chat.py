@@ -358,6 +358,7 @@ def some_acts() -> list[tuple[dict[str, object], LogClass, bool]]:
         (acts.automation(act, "digest", "run-1", executed=None), LogClass.OPERATIONAL, False),
         (acts.automation(act, "digest", "run-1", executed=True), LogClass.OPERATIONAL, False),
         (acts.automation(act, "digest", "run-1", executed=False), LogClass.OPERATIONAL, False),
+        (acts.trace(act, "render"), LogClass.DEBUG, False),
         (acts.connector("acme", "one", "stopped", "messenger", works=True), LogClass.OPERATIONAL, True),
     ]
 

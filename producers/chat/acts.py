@@ -96,6 +96,11 @@ def automation(act: Act, automation: str, run: str, *, executed: bool | None) ->
     return {**draft, "correlation_id": run}
 
 
+def trace(act: Act, step: str, *, good: bool = True) -> Draft:
+    """What a developer wants to see of the integration's inner steps. Class debug: kept for days, never in the SIEM."""
+    return _act(act, "chat.debug.step", "OTHER", "SUCCESS" if good else "FAILURE", "NONE", ("step", step))
+
+
 def connector(tenant: str, instance: str, state: str, hop: str, *, works: bool) -> Draft:
     """The connector itself: started, stopped, failed (it cannot reach the receiver), recovered."""
     draft = _act(

@@ -132,6 +132,11 @@ def _automation(random: Random, tenant: str, _: BodyDigest) -> Draft:
     return acts.automation(_act(random, tenant), "daily-digest", run, executed=random.random() > 0.05)
 
 
+def _trace(random: Random, tenant: str, _: BodyDigest) -> Draft:
+    return acts.trace(_act(random, tenant), random.choice(["route", "render", "enqueue"]))
+
+
 _ACTS: tuple[Callable[[Random, str, BodyDigest], Draft], ...] = (
     *[_login] * 8, _permission, _configuration, _export, *[_mention] * 3, *[_file] * 2, *[_call] * 2, *[_automation] * 2,
+    _trace,
 )  # fmt: skip

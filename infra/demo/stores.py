@@ -1,0 +1,156 @@
+"""The stores against each other, when everything is delivered: counts, absences, a planted secret, searches."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from opensearchpy import OpenSearch
+
+from auditor.query.build import Scope, query_of
+from auditor.query.language import parse
+from infra.demo.checks import Check, Checks
+from infra.demo.follow import syslog_ids
+from infra.demo.path import REAL_TENANT, PathFacts, Receivers, await_archived, await_sealed, raw_end, wait_for
+from infra.demo.scenarios import SECRET
+from infra.demo.session import Session
+from infra.demo.trail import Trail
+from keystore import Keystore
+from schemas.redact import hash_value
+from schemas.search_names import CLASSES, alias
+from sealtrail.seal import LogClass, Route
+from sinks.search.assembly import search_client
+
+PAGE = 2_000
+SEARCH_MS = 500.0
+ROUNDS = 15
+
+
+def drain(session: Session, receivers: Receivers, trail: Trail) -> None:
+    """Stop the detector, which speaks of itself each second, and wait until every store has everything."""
+    session.end("detect")
+    records = raw_end(session)
+    await_sealed(session, trail, records)
+    await_archived(session, records)
+    settings = session.settings("sink-search")
+    client, name = search_client(settings), alias(settings.topic_prefix)
+
+    def indexed() -> int:
+        client.indices.refresh(index=name)
+        return int(client.count(index=name)["count"])
+
+    wait_for(session, "in the index", indexed, trail.routed[Route.HOT])
+    wait_for(session, "with the collector", lambda: len(receivers.hec.got), trail.routed[Route.SIEM])
+    wait_for(session, "with the syslog server", lambda: len(syslog_ids(receivers)), trail.routed[Route.SIEM])
+
+
+def check_stores(session: Session, receivers: Receivers, trail: Trail, facts: PathFacts) -> Checks:
+    """What the stores hold is what the seals say that they should."""
+    checks = Checks()
+    settings = session.settings("sink-search")
+    client, name = search_client(settings), alias(settings.topic_prefix)
+    documents = list(_documents(client, name))
+    sources = trail.by_source["github"] + trail.by_source["chat"] - trail.later["github"] - trail.later["chat"]
+    checks.add(
+        Check(
+            "what Kafka acknowledged to the connectors is sealed, each once",
+            facts.acknowledged == sources and trail.repeats == 0,
+            f"{facts.acknowledged:,} = {sources:,}; {trail.repeats} event ids twice",
+        )
+    )
+    places = {(d["sealtrail"]["chain"], d["sealtrail"]["seq"]) for d in documents}
+    checks.add(
+        Check(
+            "hot search holds each event that is routed there, once",
+            places == trail.places[Route.HOT] and len(documents) == len(places),
+            f"{len(documents):,} documents, {trail.routed[Route.HOT]:,} seals",
+        )
+    )
+    wanted = {f"{chain}:{seq}" for chain, seq in trail.places[Route.SIEM]}
+    repeats = sum(len(copies) - 1 for copies in receivers.hec.got.values())
+    checks.add(
+        Check(
+            "both collectors hold what is routed to the SIEM, and nothing else",
+            set(receivers.hec.got) == wanted == syslog_ids(receivers),
+            f"{len(receivers.hec.got):,} and {len(syslog_ids(receivers)):,} of {len(wanted):,}; {repeats} repeats",
+        )
+    )
+    debug = [e for e in receivers.hec.events().values() if e["metadata"]["log_name"] == "debug"]
+    checks.add(
+        Check(
+            "no debug event in the SIEM",
+            not debug and trail.classes[LogClass.DEBUG] > 0,
+            f"{len(debug)} of {trail.classes[LogClass.DEBUG]} sealed",
+        )
+    )
+    stores = {
+        "index": json.dumps(documents).encode(),
+        "collector": b"".join(copy for copies in receivers.hec.got.values() for copy in copies),
+        "syslog": b"".join(receivers.syslog.messages),
+    }
+    found = {where: data.count(SECRET.encode()) for where, data in stores.items()}
+    size = sum(map(len, stores.values()))
+    checks.add(Check("a planted secret is nowhere", not any(found.values()), f"{found} in {size:,} bytes"))
+    _searches(checks, session, client, name, documents)
+    checks.add(
+        Check(
+            "messages were really sent",
+            facts.delivered > 0.98 * facts.messages and facts.retried > 0,
+            f"{facts.delivered:,} of {facts.messages:,} delivered, {facts.retried} attempts again",
+        )
+    )
+    return checks
+
+
+def _searches(checks: Checks, session: Session, client: OpenSearch, name: str, documents: list[dict[str, Any]]) -> None:
+    settings = session.settings("reader")
+    keystore = Keystore.open(settings.keys)
+
+    def hashed(value: str) -> list[str]:
+        return [hash_value(keystore.secret(f"tenant-hash-{tenant}"), value) for tenant in ("acme", "globex", "initech")]
+
+    some = next(d for d in documents if d["event"]["action"] == "chat.message.delivered")
+    questions = {
+        "actor": "actor:user7@acme.example",
+        "tenant": "tenant:acme",
+        "correlation id": f"correlation:{some['sealtrail']['correlation_id']}",
+        "time": "after:2026-01-01 event:chat.login*",
+        "free words": "warehouse",
+    }
+    worst, said = 0.0, []
+    for what, question in questions.items():
+        scope = Scope("acme" if what == "tenant" else "", frozenset(CLASSES))
+        query = {"query": query_of(parse(question), scope, hashed), "size": 50, "track_total_hits": True}
+        times, hits = [], 0
+        for _ in range(ROUNDS):
+            started = time.perf_counter()
+            hits = client.search(index=name, body=query)["hits"]["total"]["value"]
+            times.append((time.perf_counter() - started) * 1000)
+        worst = max(worst, *times)
+        said.append(f"{what} {statistics.median(times):.0f} ms ({hits:,} found)")
+    checks.add(
+        Check(f"searches answer in under {SEARCH_MS:.0f} ms", worst < SEARCH_MS, f"{', '.join(said)}; worst {worst:.0f} ms")
+    )
+    query = {"query": query_of(parse(""), Scope("acme", frozenset(CLASSES)), hashed), "size": 10_000}
+    tenants = {hit["_source"]["organization"]["id"] for hit in client.search(index=name, body=query)["hits"]["hits"]}
+    others = client.count(index=name, body={"query": {"term": {"organization.id": REAL_TENANT}}})["count"]
+    checks.add(
+        Check("a tenant's query returns no other tenant's document", tenants == {"acme"} and others > 0, f"{sorted(tenants)}")
+    )
+
+
+def _documents(client: OpenSearch, name: str) -> Iterator[dict[str, Any]]:
+    """Every document of the run."""
+    after: list[Any] | None = None
+    while True:
+        body: dict[str, Any] = {"size": PAGE, "sort": [{"sealtrail.chain": "asc"}, {"sealtrail.seq": "asc"}]}
+        if after is not None:
+            body["search_after"] = after
+        hits = client.search(index=name, body=body)["hits"]["hits"]
+        if not hits:
+            return
+        yield from (hit["_source"] for hit in hits)
+        after = hits[-1]["sort"]
