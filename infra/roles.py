@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from infra.pki import TlsFiles, write_private
-from infra.places import HOST, Places, Ports
+from infra.places import LOOPBACK, Hosts, Places, Ports
 from infra.seaweed import Credentials
 
 CONNECTORS = ("github", "chat", "loadgen", "ci")
@@ -45,9 +45,9 @@ ROLES: Mapping[str, Needs] = {
 }
 
 
-def s3_endpoint(ports: Ports) -> str:
+def s3_endpoint(ports: Ports, hosts: Hosts = LOOPBACK) -> str:
     """The address of the S3 server."""
-    return f"https://{HOST}:{ports.s3}"
+    return f"https://{hosts.s3}:{ports.s3}"
 
 
 def settings_of(
@@ -57,25 +57,26 @@ def settings_of(
     tls: Mapping[str, TlsFiles],
     credentials: Credentials | None,
     bucket: str,
+    hosts: Hosts = LOOPBACK,
 ) -> dict[str, str]:
-    """The settings of one role, by name."""
+    """The settings of one role, by name. Nothing is read: `places` and `tls` may be as somebody else will see them."""
     needs = ROLES[role]
     values = {"role": role}
     values["root_vkey"] = str(places.root / "root.vkey")
     values["certificates"] = str(places.keys / "certs")
     if needs.kafka:
-        values["kafka_bootstrap"] = f"{HOST}:{ports.kafka}"
+        values["kafka_bootstrap"] = f"{hosts.kafka}:{ports.kafka}"
         values["kafka_ca"] = str(tls[role].ca)
         values["kafka_certificate"] = str(tls[role].certificate)
         values["kafka_key"] = str(tls[role].key)
     if needs.archive and credentials:
-        values["archive_endpoint"] = s3_endpoint(ports)
+        values["archive_endpoint"] = s3_endpoint(ports, hosts)
         values["archive_ca"] = str(tls["s3"].ca)
         values["archive_bucket"] = bucket
         values["archive_access_key"] = credentials.access_key
         values["archive_secret_key"] = credentials.secret_key
     if needs.search:
-        values["search_endpoint"] = f"http://{HOST}:{ports.opensearch}"
+        values["search_endpoint"] = f"http://{hosts.opensearch}:{ports.opensearch}"
     if role == "reader":
         values["reader_role"] = "auditor"
     if role in ("reader", "holds", "publisher"):
@@ -93,8 +94,11 @@ def write(
     paths = {}
     for role in ROLES:
         values = settings_of(role, places, ports, tls, credentials.get(role), bucket)
-        # a JSON string is a TOML basic string for what stands here: paths, addresses, base64
-        text = "".join(f"{name} = {json.dumps(value)}\n" for name, value in values.items())
         paths[role] = places.roles / f"{role}.toml"
-        write_private(paths[role], text.encode())
+        write_private(paths[role], as_toml(values))
     return paths
+
+
+def as_toml(values: Mapping[str, str]) -> bytes:
+    """A settings file. A JSON string is a TOML basic string for what stands here: paths, addresses, base64."""
+    return "".join(f"{name} = {json.dumps(value)}\n" for name, value in values.items()).encode()

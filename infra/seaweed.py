@@ -23,7 +23,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from infra.pki import Authority, TlsFiles, utc_now, write_private
-from infra.places import HOST, Places, Ports
+from infra.places import HOST, LOOPBACK, Hosts, Places, Ports
 from infra.server import Launch
 from sealtrail.errors import ConfigError
 
@@ -108,18 +108,20 @@ def identities(home: Path, buckets: Iterable[str]) -> dict[str, Credentials]:
     return {role: Credentials(*known[role]) for role in RIGHTS}
 
 
-def _security(home: Path, places: Places) -> None:
+def secure(home: Path, places: Places) -> None:
+    """Write `security.toml` and what it names, by paths relative to `home`, the server's working directory."""
     authority = Authority(home / "grpc" / "ca.pem", places.root / "seaweed-ca.key", "sealtrail seaweed", utc_now())
     files = authority.issue(home / "grpc", "seaweed", server=True)
+    ca, certificate, key = (path.relative_to(home) for path in (files.ca, files.certificate, files.key))
     path = home / "security.toml"
     if path.exists():
         return  # the signing keys stay: tokens of a running server must not change
     lines = []
     for section in ("jwt.signing", "jwt.signing.read", "jwt.filer_signing", "jwt.filer_signing.read"):
         lines += [f"[{section}]", f'key = "{secrets.token_urlsafe(32)}"', ""]
-    lines += ["[grpc]", f'ca = "{files.ca}"', ""]
+    lines += ["[grpc]", f'ca = "{ca}"', ""]
     for part in ("master", "volume", "filer", "s3", "client"):
-        lines += [f"[grpc.{part}]", f'cert = "{files.certificate}"', f'key = "{files.key}"', ""]
+        lines += [f"[grpc.{part}]", f'cert = "{certificate}"', f'key = "{key}"', ""]
     write_private(path, "\n".join(lines).encode())
 
 
@@ -150,14 +152,11 @@ def remove_sockets(ports: Ports) -> None:
             path.unlink(missing_ok=True)
 
 
-def launch(places: Places, ports: Ports, tls: TlsFiles, health: Callable[[], str | None]) -> Launch:
-    """Write the configuration and say how to start the server. `identities` must have been called before."""
-    home = places.server(NAME)
-    data = home / "data"
-    data.mkdir(mode=0o700, parents=True, exist_ok=True)
-    sockets = _sockets(home)
-    _security(home, places)
-    options = {
+def options(
+    data: Path, sockets: Path, identities_file: Path, tls: TlsFiles, ports: Ports, hosts: Hosts = LOOPBACK
+) -> dict[str, object]:
+    """The server's options. Only S3 listens beyond the loopback interface, and only where `hosts` says so."""
+    return {
         "dir": data,
         "ip": HOST,
         "ip.bind": HOST,
@@ -176,21 +175,36 @@ def launch(places: Places, ports: Ports, tls: TlsFiles, health: Callable[[], str
         "filer.port.grpc": ports.filer_grpc,
         "filer.localSocket": sockets / "filer",
         "s3": "true",
+        "s3.ip.bind": hosts.listen,
         "s3.port": ports.s3,
         "s3.port.grpc": ports.s3_grpc,
         "s3.localSocket": sockets / "s3",
         "s3.cert.file": tls.certificate,
         "s3.key.file": tls.key,
-        "s3.config": home / "s3.json",
+        "s3.config": identities_file,
         "s3.iam": "false",  # an API that changes identities
         "s3.port.iceberg": 0,
         "s3.port.lance": 0,
         "s3.autoCreateBucket": "false",
         "s3.allowDeleteBucketNotEmpty": "false",
     }
+
+
+def arguments(options: Mapping[str, object]) -> tuple[str, ...]:
+    """What follows the program's name."""
+    return ("-logtostderr=true", "server", *(f"-{name}={value}" for name, value in options.items()))
+
+
+def launch(places: Places, ports: Ports, tls: TlsFiles, health: Callable[[], str | None]) -> Launch:
+    """Write the configuration and say how to start the server. `identities` must have been called before."""
+    home = places.server(NAME)
+    data = home / "data"
+    data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    secure(home, places)
+    stated = options(data, _sockets(home), home / "s3.json", tls, ports)
     return Launch(
         name=NAME,
-        command=(program(), "-logtostderr=true", "server", *(f"-{name}={value}" for name, value in options.items())),
+        command=(program(), *arguments(stated)),
         cwd=home,  # security.toml is read from the working directory
         ports={
             "s3": ports.s3,

@@ -18,10 +18,13 @@ from infra.demo.path import REAL_TENANT, PathFacts, Receivers, await_archived, a
 from infra.demo.scenarios import SECRET
 from infra.demo.session import Session
 from infra.demo.trail import Trail
+from kafkaio.reader import PartitionReader
+from kafkaio.transaction import Ends
 from keystore import Keystore
+from schemas.catalogue import topic_name
 from schemas.redact import hash_value
 from schemas.search_names import CLASSES, alias
-from sealtrail.seal import LogClass, Route
+from sealtrail.seal import LogClass, Route, decode_seal, decode_sealed_event
 from sinks.search.assembly import search_client
 
 PAGE = 2_000
@@ -78,18 +81,21 @@ def check_stores(session: Session, receivers: Receivers, trail: Trail, facts: Pa
             f"{len(receivers.hec.got):,} and {len(syslog_ids(receivers)):,} of {len(wanted):,}; {repeats} repeats",
         )
     )
-    debug = [e for e in receivers.hec.events().values() if e["metadata"]["log_name"] == "debug"]
+    on_topic = list(_siem_topic(session))
+    debug = sum(decode_seal(decode_sealed_event(value).seal).log_class is LogClass.DEBUG for value in on_topic)
+    collected = sum(e["metadata"]["log_name"] == "debug" for e in receivers.hec.events().values())
     checks.add(
         Check(
-            "no debug event in the SIEM",
-            not debug and trail.classes[LogClass.DEBUG] > 0,
-            f"{len(debug)} of {trail.classes[LogClass.DEBUG]} sealed",
+            "no debug event in the SIEM, nor on its topic",
+            debug == collected == 0 and trail.classes[LogClass.DEBUG] > 0 and len(on_topic) == len(wanted),
+            f"{collected} and {debug} of {trail.classes[LogClass.DEBUG]} sealed",
         )
     )
     stores = {
         "index": json.dumps(documents).encode(),
         "collector": b"".join(copy for copies in receivers.hec.got.values() for copy in copies),
         "syslog": b"".join(receivers.syslog.messages),
+        "SIEM topic": b"".join(on_topic),
     }
     found = {where: data.count(SECRET.encode()) for where, data in stores.items()}
     size = sum(map(len, stores.values()))
@@ -103,6 +109,15 @@ def check_stores(session: Session, receivers: Receivers, trail: Trail, facts: Pa
         )
     )
     return checks
+
+
+def _siem_topic(session: Session) -> Iterator[bytes]:
+    """Every committed record of the SIEM topic."""
+    settings = session.settings("sink-siem")
+    topic = topic_name(settings.topic_prefix, "audit.siem")
+    with PartitionReader(settings) as reader:
+        for partition in range(Ends(settings).partition_count(topic)):
+            yield from (record.value for record in reader.read_all(topic, partition) if record.value is not None)
 
 
 def _searches(checks: Checks, session: Session, client: OpenSearch, name: str, documents: list[dict[str, Any]]) -> None:
