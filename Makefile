@@ -7,7 +7,7 @@ STAMP := $(VENV)/.set-up
 SEALTRAIL := $(BIN)/sealtrail
 
 .DEFAULT_GOAL := $(STAMP)
-.PHONY: help set-up up down status reset compose test demo lint format lock clean
+.PHONY: help set-up up down status reset compose test demo kills lint format lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -42,6 +42,9 @@ test: $(STAMP) ## Run all tests against real servers
 
 demo: $(STAMP) ## Take real events through the whole path, verify them, and try to break the archive
 	@$(SEALTRAIL) demo
+
+kills: $(STAMP) ## Kill each process under load, at random and inside its acts, and count what the stores hold
+	@$(BIN)/python -m tests.kills $(KILLS)
 
 lint: $(STAMP) ## Check style, types and the arrows between packages
 	@$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""One run of the demo: its own topics, chains, indices and policy, its processes, their memory watched."""
+"""One run on the local stack: its own topics, chains, indices and policy, its processes, their memory watched."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ class Ended:
 
 
 class Session:
-    """A context: topics made on entry, processes ended on exit."""
+    """A context: topics made on entry, processes ended on exit. `kind`: what its name and its folder begin with."""
 
-    def __init__(self, stack: Stack, report: Reporter) -> None:
+    def __init__(self, stack: Stack, report: Reporter, kind: str = "demo") -> None:
         self.stack = stack
         self.report = report
-        self.name = f"demo-{time.strftime('%Y%m%d-%H%M%S')}"
-        self.folder = stack.places.state / "demo" / self.name
+        self.name = f"{kind}-{time.strftime('%Y%m%d-%H%M%S')}"
+        self.folder = stack.places.state / kind / self.name
         self.policy = self.folder / "policy"
         self.peak_memory_mib = 0
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -98,12 +98,12 @@ class Session:
 
     def start(self, name: str, *arguments: str, role: str) -> None:
         """Start a `sealtrail` command under a role's identity; its log lies under the stack's logs."""
-        self._spawn(name, self._sealtrail(role, arguments), None)
+        self.spawn(name, self._sealtrail(role, arguments))
 
     def receiver(self, name: str, *arguments: str) -> str:
         """Start one of our receivers as a process; its address."""
         command = [sys.executable, "-m", f"infra.receivers.{name}", *arguments]
-        process = self._spawn(f"receiver-{name}", command, subprocess.PIPE)
+        process = self.spawn(f"receiver-{name}", command, subprocess.PIPE)
         if process.stdout is None:
             raise AssertionError("the pipe was asked for")
         line = process.stdout.readline()
@@ -148,9 +148,22 @@ class Session:
             process.terminate()
         return process.wait(STOP_S)
 
+    def pid(self, name: str) -> int:
+        """Of a process started here."""
+        return self._processes[name].pid
+
+    def wait(self, name: str, patience_s: float) -> int:
+        """Wait for a process started here to end by itself; its exit status. Raises TransientError when it does not."""
+        try:
+            status = self._processes[name].wait(patience_s)
+        except subprocess.TimeoutExpired:
+            raise TransientError(f"{name} did not end within {patience_s:.0f} s; see {self.log(name)}") from None
+        del self._processes[name]
+        return status
+
     def check_alive(self) -> None:
         """Raise TransientError, with the log's path, when one of the processes has ended."""
-        for name, running in self._processes.items():
+        for name, running in list(self._processes.items()):
             if running.poll() is not None:
                 raise TransientError(f"{name} ended with status {running.returncode}; see {self.log(name)}")
 
@@ -164,9 +177,10 @@ class Session:
     def _environment(self) -> dict[str, str]:
         return {**os.environ, **{PREFIX + k.upper(): str(v) for k, v in self._flags.items()}}
 
-    def _spawn(self, name: str, command: list[str], stdout: int | None) -> subprocess.Popen[bytes]:
+    def spawn(self, name: str, command: list[str], stdout: int | None = None) -> subprocess.Popen[bytes]:
+        """Start a process in this run's environment, its output added to its log, unless `stdout` is a pipe."""
         path = self.log(name)
-        handle = path.open("wb")
+        handle = path.open("ab")
         self._logs.append(handle)
         process = subprocess.Popen(
             command,

@@ -55,7 +55,7 @@ def check_stores(session: Session, receivers: Receivers, trail: Trail, facts: Pa
     checks = Checks()
     settings = session.settings("sink-search")
     client, name = search_client(settings), alias(settings.topic_prefix)
-    documents = list(_documents(client, name))
+    documents = list(documents_of(client, name))
     sources = trail.by_source["github"] + trail.by_source["chat"] - trail.later["github"] - trail.later["chat"]
     checks.add(
         Check(
@@ -157,7 +157,7 @@ def _searches(checks: Checks, session: Session, client: OpenSearch, name: str, d
     )
 
 
-def _documents(client: OpenSearch, name: str) -> Iterator[dict[str, Any]]:
+def documents_of(client: OpenSearch, name: str) -> Iterator[dict[str, Any]]:
     """Every document of the run."""
     after: list[Any] | None = None
     while True:
