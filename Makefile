@@ -40,7 +40,7 @@ compose: $(STAMP) ## Start servers and pipeline in containers instead (needs Doc
 test: $(STAMP) ## Run all tests against real servers
 	@$(BIN)/python -m pytest $(TESTS)
 
-demo: $(STAMP) ## Take real events through the whole path, verify them, and try to break the archive
+demo: $(STAMP) ## Real events into archive, search and SIEM; six scenarios; verify, and try to break the archive
 	@$(SEALTRAIL) demo
 
 kills: $(STAMP) ## Kill each process under load, at random and inside its acts, and count what the stores hold

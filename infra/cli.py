@@ -92,7 +92,7 @@ def reset(state: State = DEFAULT_STATE) -> None:
 
 
 def demo() -> None:
-    """Take real events through the whole path, prove them, and try to break the archive."""
+    """Real events into archive, search and SIEM, six scenarios performed; then verify, and try to break the archive."""
     from infra.demo import main
 
     main()

@@ -40,7 +40,7 @@ def main(messages: int = MESSAGES) -> None:
         stack.up()
         ready = time.monotonic()
         with Session(stack, report) as session:
-            checks, rows = _run(session, messages)
+            checks, rows = perform(session, messages)
             memory = session.peak_memory_mib
     except SealtrailError as error:
         print(f"sealtrail demo: {error}", file=sys.stderr)
@@ -51,7 +51,8 @@ def main(messages: int = MESSAGES) -> None:
     sys.exit(0 if checks.good else 1)
 
 
-def _run(session: Session, messages: int) -> tuple[Checks, list[Row]]:
+def perform(session: Session, messages: int) -> tuple[Checks, list[Row]]:
+    """Everything between the stack and the table: what was claimed and measured, and a row a scenario."""
     receivers = start_all(session)
     trail = Trail(session.settings("verifier"))
     facts = run_path(session, receivers, trail, messages)
