@@ -7,6 +7,8 @@ from importlib.metadata import entry_points
 import typer
 
 from auditor.commands import archive, emit, hold, policy, run
+from auditor.commands.export import export
+from auditor.commands.prove import prove
 from auditor.commands.replay import replay_command
 from auditor.commands.search import search
 from auditor.commands.show import show
@@ -30,6 +32,8 @@ def build() -> typer.Typer:
     app.command("search")(search)
     app.command("replay")(replay_command)
     app.command("show")(show)
+    app.command("prove")(prove)
+    app.command("export")(export)
     for point in sorted(entry_points(group="sealtrail.commands"), key=lambda p: p.name):
         command = point.load()
         if isinstance(command, typer.Typer):

@@ -10,7 +10,7 @@ from typing import TextIO
 from auditor.access import Access
 from sealtrail.errors import ConfigError
 
-MEDIA_TYPES = {".csv": "text/csv"}
+MEDIA_TYPES = {".csv": "text/csv", ".tlog-proof": "text/plain"}
 JSON_LINES = "application/x-ndjson"
 
 
@@ -26,7 +26,9 @@ def export(access: Access, output: Path, write: Callable[[TextIO], int]) -> int:
     """
     temporary = output.with_name(f".{output.name}.part")
     try:
-        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", newline="") as to:
+        with os.fdopen(
+            os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", newline="", encoding="utf-8"
+        ) as to:
             count = write(to)
             to.flush()
             os.fsync(to.fileno())

@@ -17,7 +17,7 @@ from sealtrail.documents import Documents
 from sealtrail.errors import EvidenceError, UndecidedError
 from sealtrail.layout import CHAINS, parse_segment_key, segments_prefix
 from sealtrail.merkle import Frontier
-from sealtrail.seal import Content, Seal, decode_seal, leaf_hash
+from sealtrail.seal import Content, Seal, SealedEvent, decode_seal, leaf_hash
 from sealtrail.segment import Reference, Segment, decode_frames, decode_segment, open_frame
 from sealtrail.signatures import check_signatures
 from sealtrail.source import Lock, Source, StoredObject
@@ -26,10 +26,15 @@ from sealtrail.sworn import sworn
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A record, where it lies, and each check with its outcome: "" for passed, else what is wrong."""
+    """A record, where it lies, and each check with its outcome: "" for passed, else what is wrong.
+
+    `holder` is the segment itself, `sealed` the record as it left the sealer.
+    """
 
     seal: Seal
     leaf: bytes
+    sealed: SealedEvent
+    holder: Segment
     event: dict[str, Any]
     tenant: str
     segment: StoredObject
@@ -122,7 +127,8 @@ def _show(
         "in the tree of the checkpoint": _in_tree(segment, keyring),
     }
     lock = source.lock(reference.name, reference.version)
-    return Found(seal, leaf, event, tenant, stored, reference, lock, checks)
+    sealed = SealedEvent(data, content, dict(segment.signatures).get(seq))
+    return Found(seal, leaf, sealed, segment, event, tenant, stored, reference, lock, checks)
 
 
 def _attested(segment: Segment, seq: int, keyring: Keyring) -> str:

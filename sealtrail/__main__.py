@@ -1,6 +1,7 @@
-"""`python -m sealtrail`: verify a copy of an archive, offline, with this package alone.
+"""`python -m sealtrail`: verify a copy of an archive, or the proof of one record, offline, with this package alone.
 
     python -m sealtrail COPY --root root.vkey [--keys DIR] [--checkpoint FILE …] [--json]
+    python -m sealtrail EVENT.tlog-proof --root root.vkey [--json]      certificates and schema lie beside the file
 
 Exit codes: 0 good, 1 a check failed or could not be decided, 2 usage, 3 an argument's file is unusable, 5 intact, but
 sources left out or reused numbers of their own.
@@ -19,18 +20,22 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from sealtrail.checkpoint import parse_checkpoint
 from sealtrail.contents import Openers
+from sealtrail.documents import Documents
 from sealtrail.errors import EvidenceError, UndecidedError
 from sealtrail.local import LocalCopy
-from sealtrail.note import parse_vkey
+from sealtrail.note import NoteKey, parse_vkey
+from sealtrail.proof import parse_proof, verify_proof
+from sealtrail.report import Report
+from sealtrail.seal import leaf_hash
 from sealtrail.session import hpke_open
 from sealtrail.text import lines
-from sealtrail.verify import Trust, verify_archive
+from sealtrail.verify import Trust, certificates_of, verify_archive
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m sealtrail", description="Verify a copy of a Sealtrail archive, offline.")
-    parser.add_argument("copy", type=Path, help="folder with chains/, contents/, keys/, schemas/ …")
+    parser.add_argument("what", type=Path, help="folder with chains/, contents/, keys/, schemas/ …; or a .tlog-proof file")
     parser.add_argument("--root", type=Path, required=True, help="file with the root's verifier key (vkey)")
     parser.add_argument("--keys", type=Path, help="folder with tenants' data keys (*.key, 32 raw bytes each)")
     parser.add_argument("--checkpoint", type=Path, action="append", default=[], help="a checkpoint kept from earlier")
@@ -38,8 +43,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="report as JSON on stdout")
     given = parser.parse_args(arguments)
     try:
-        if not given.copy.is_dir():
-            raise OSError(f"{given.copy} is not a folder")
+        if given.what.is_file():
+            return _proof(given.what, parse_vkey(given.root.read_text().strip()), as_json=given.json)
+        if not given.what.is_dir():
+            raise OSError(f"{given.what} is not a folder, nor a file")
         trust = Trust(
             root=parse_vkey(given.root.read_text().strip()),
             openers=read_openers(given.keys) if given.keys else {},
@@ -49,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"sealtrail: {error}", file=sys.stderr)
         return 3
     try:
-        report = verify_archive(LocalCopy(given.copy), trust, prefix=given.chain)
+        report = verify_archive(LocalCopy(given.what), trust, prefix=given.chain)
     except UndecidedError as error:
         print(f"sealtrail: could not decide: {error}", file=sys.stderr)
         return 1
@@ -58,6 +65,42 @@ def main(arguments: list[str] | None = None) -> int:
     for line in lines(report):
         print(line, file=sys.stderr)
     return 0 if report.good else 5 if report.intact else 1
+
+
+def _proof(file: Path, root: NoteKey, *, as_json: bool) -> int:
+    """Check the proof of one record with the certificates beside it; prints what it shows. Raises OSError, EvidenceError."""
+    report, beside = Report(), LocalCopy(file.parent)
+    keyring = certificates_of(beside, root, report)
+    try:
+        proven = verify_proof(parse_proof(file.read_bytes()), keyring)
+    except EvidenceError as error:
+        print(f"sealtrail: NOT PROVEN: {error}", file=sys.stderr)
+        return 1
+    seal, content = proven.seal, proven.sealed.content
+    try:
+        event = Documents(beside).codec(content.content_schema).decode(content.content)
+    except (EvidenceError, UndecidedError) as error:
+        print(f"sealtrail: its content cannot be read, only compared: {error}", file=sys.stderr)
+        event = None
+    shown = {
+        "chain": seal.chain,
+        "seq": seal.seq,
+        "kind": str(seal.kind),
+        "class": str(seal.log_class),
+        "sealed_at": seal.sealed_at_us / 1e6,
+        "leaf_hash": leaf_hash(proven.sealed.seal).hex(),
+        "tree_size": proven.size,
+        "checkpoint_time": proven.time_s,
+        "signed_by_sealer": proven.attested,
+        "event": event,
+    }
+    if as_json:
+        print(json.dumps(shown, indent=2, default=lambda value: value.hex()))
+    said = f"entry {seal.seq} of {seal.chain}, in the tree of {proven.size} that the archive swore to at {proven.time_s}"
+    print(f"sealtrail: PROVEN: {said}", file=sys.stderr)
+    if not proven.attested:
+        print("sealtrail: not ruled out: the seal itself is not signed; the archive's word vouches for it", file=sys.stderr)
+    return 0
 
 
 def read_openers(folder: Path) -> Openers:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sealtrail.certificate import Certificate, Keyring, Role
-from sealtrail.checkpoint import SignedCheckpoint, verify_checkpoint
+from sealtrail.checkpoint import SignedCheckpoint, parse_checkpoint, verify_checkpoint
 from sealtrail.errors import EvidenceError
 from sealtrail.note import ED25519, NoteKey, parse_note, verify_note
 from sealtrail.report import FindingKind
@@ -44,7 +44,7 @@ class Sworn:
 def sworn(segment: Segment, keyring: Keyring) -> Sworn:
     """Check both notes of a segment against the certified keys of the archive."""
     problems: list[Problem] = []
-    keys = tuple(c for c in keyring.of_role(Role.ARCHIVE) if c.speaks_for(segment.chain))
+    keys = _archives(segment.chain, keyring)
     statement, stater = _statement(segment, keys, problems)
     checkpoint, checker = _checkpoint(segment, keys, problems)
     if stater is not None and checker is not None and stater != checker:
@@ -89,27 +89,46 @@ def _statement(
     return None, None
 
 
+def genuine_checkpoint(data: bytes, keyring: Keyring) -> tuple[SignedCheckpoint, Certificate]:
+    """A checkpoint by one certified key of its chain's archive, with its two signatures and no other; and that key.
+
+    Raises:
+        EvidenceError: malformed, or signed by no key that may, then.
+    """
+    origin = parse_checkpoint(data)[0].origin
+    return _genuine(data, _archives(origin, keyring), origin)
+
+
+def _archives(chain: str, keyring: Keyring) -> tuple[Certificate, ...]:
+    return tuple(c for c in keyring.of_role(Role.ARCHIVE) if c.speaks_for(chain))
+
+
 def _checkpoint(
     segment: Segment, keys: tuple[Certificate, ...], problems: list[Problem]
 ) -> tuple[SignedCheckpoint | None, Certificate | None]:
     """Step 10, the signatures; and the key that made them."""
-    problem = "no key of the archive is certified"
-    data = segment.checkpoint.encode()
+    try:
+        return _genuine(segment.checkpoint.encode(), keys, segment.chain)
+    except EvidenceError as error:
+        problems.append(Problem(FindingKind.BAD_SIGNATURE, 10, f"checkpoint: {error}"))
+        return None, None
+
+
+def _genuine(data: bytes, keys: tuple[Certificate, ...], chain: str) -> tuple[SignedCheckpoint, Certificate]:
+    """The checkpoint of a chain and the key that made it. Raises EvidenceError."""
+    problem = EvidenceError("no key of the archive is certified")
     for certificate in keys:
         try:
             signed = verify_checkpoint(data, certificate.public)
         except EvidenceError as error:
-            problem = str(error)
+            problem = error
             continue
         signatures = len(parse_note(data).signatures)
-        if signed.checkpoint.origin != segment.chain:
-            problem = "it is another chain's"
-        elif not certificate.covers(signed.time_s):
-            problem = "it was made outside its key's time"
-        elif signatures != 2:
-            problem = f"{signatures} signatures; expected signature and cosignature"
-        else:
-            return signed, certificate
-        break
-    problems.append(Problem(FindingKind.BAD_SIGNATURE, 10, f"checkpoint: {problem}"))
-    return None, None
+        if signed.checkpoint.origin != chain:
+            raise EvidenceError("it is another chain's")
+        if not certificate.covers(signed.time_s):
+            raise EvidenceError("it was made outside its key's time")
+        if signatures != 2:
+            raise EvidenceError(f"{signatures} signatures; expected signature and cosignature")
+        return signed, certificate
+    raise problem

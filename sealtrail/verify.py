@@ -67,7 +67,7 @@ def verify_archive(source: Source, trust: Trust, *, prefix: str = "", progress: 
             can be said of the whole.
     """
     report = Report()
-    keyring = _certificates(source, trust.root, report)
+    keyring = certificates_of(source, trust.root, report)
     documents = Documents(source)
     named: set[str] = set()
     seen: set[str] = set()
@@ -117,8 +117,8 @@ def _absent_chains(partitions: Mapping[str, int], seen: set[str], prefix: str, r
             report.caveats.append(f"{topic}: {len(absent)} of {count} chains have no segment, {absent[0]} first")
 
 
-def _certificates(source: Source, root: NoteKey, report: Report) -> Keyring:
-    """Step 1. Certificates that do not verify are findings, and count for nothing."""
+def certificates_of(source: Source, root: NoteKey, report: Report) -> Keyring:
+    """Step 1: the certified keys of an archive. Certificates that do not verify are findings, and count for nothing."""
     certificates: dict[bytes, Certificate] = {}
     for stored in source.list(KEYS):
         if stored.is_marker:

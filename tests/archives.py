@@ -529,3 +529,8 @@ def statement_of(segment: Segment, previous: bytes, *, archive_key: str = "archi
     """A statement for a segment by any key."""
     text = statement_text(segment.chain, segment.first_seq, len(segment.seals), previous, segment.contents)
     return sign_statement(text, segment.chain, public_of(archive_key), signing_key(archive_key).sign)
+
+
+def flipped(data: bytes, bit: int) -> bytes:
+    """The bytes with one bit changed."""
+    return data[: bit // 8] + bytes([data[bit // 8] ^ 1 << bit % 8]) + data[bit // 8 + 1 :]

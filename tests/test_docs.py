@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import subprocess
 import sys
@@ -12,6 +13,9 @@ from pathlib import Path
 import pytest
 
 from schemas.settings import PREFIX, Settings
+from sealtrail.seal import SEAL, SEAL_NOTE, SEALED_EVENT
+from sealtrail.segment import FRAME, SEGMENT
+from sealtrail.session import RUN_SESSION
 
 ROOT = Path(__file__).parent.parent
 REQUIREMENTS = ROOT / "docs" / "requirements.md"
@@ -52,6 +56,23 @@ def test_a_requirement_said_to_be_met_names_tests_that_exist(identifier: str) ->
         path = ROOT / "tests" / f"{module}.py"
         assert path.is_file(), module
         assert not name or name in names_in(path), f"{module}::{name}"
+
+
+def test_the_evidence_format_states_what_the_code_writes() -> None:
+    text = (ROOT / "docs" / "evidence-format.md").read_text()
+    codecs = {
+        "Seal": SEAL, "SealNote": SEAL_NOTE, "SealedEvent": SEALED_EVENT, "Segment": SEGMENT, "Frame": FRAME,
+        "RunSession": RUN_SESSION,
+    }  # fmt: skip
+    stated = dict(re.findall(r"^\| (\w+) \| (`[0-9a-f]{20}` \| `[0-9a-f]{64}`) \|$", text, re.MULTILINE))
+    assert stated == {name: f"`{codec.header.hex()}` | `{codec.sha256.hex()}`" for name, codec in codecs.items()}
+    vectors = ROOT / "tests" / "vectors" / "good"
+    values = json.loads((vectors / "values.json").read_text())
+    seal = (vectors / "seal.bin").read_bytes()
+    assert f"seal 1 ({len(seal)} bytes)" in text and seal.hex()[20:28] in text
+    assert values["leaf hashes"][1] in text and values["root of both"] in text and values["seal signature"][:64] in text
+    for name in ("certificate.txt", "statement.txt"):
+        assert (vectors / name).read_text().partition("\n\n")[0] in text
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda d: d.name)

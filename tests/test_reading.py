@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -19,6 +21,7 @@ from typer.testing import CliRunner
 from auditor import access as access_module
 from auditor.access import Act
 from auditor.cli import build
+from auditor.commands.prove import run_prove
 from auditor.commands.replay import Wanted, run_replay
 from auditor.commands.search import run_search
 from auditor.commands.show import run_show
@@ -269,6 +272,27 @@ def test_show_finds_a_record_through_hot_search_or_without_it(trail: Read) -> No
     alone = run_show(trail.settings(search_endpoint="http://127.0.0.1:1"), UUID(event_id), "audit", trail.chains)
     assert alone is not None
     assert alone["seal"] == shown["seal"] and alone["elsewhere"]["hot_search"] == "not found"
+
+
+def test_a_proof_is_an_export_that_a_stranger_checks_with_what_lies_beside_it(trail: Read, tmp_path: Path) -> None:
+    event_id = next(iter(trail.where(event_name="chat.permission.granted", tenant="globex")))
+    shown_of(trail.settings(), event_id)
+    file = tmp_path / "proofs" / "granted.tlog-proof"
+    file.parent.mkdir()
+    with pytest.raises(ContractError, match="may not see this record"):  # class admin leaves with approval only
+        run_prove(trail.settings(), UUID(event_id), "audit", file, trail.chains)
+    before = len(trail.sealed())
+    done = run_prove(trail.settings(), UUID(event_id), "audit", file, trail.chains, "REQ-9", "A. Boss")
+    assert done is not None and done["seq"] < done["size"]
+    wait_until(lambda: len(trail.sealed()) == before + 2, what="what was exported")
+    asked, completed = trail.sealed()[before:]
+    assert (asked["event_name"], asked["event_type"], asked["object"]["id"]) == ("trail.proved", "EXPORT", event_id)
+    assert (completed["event_name"], completed["content_ref"]["size"]) == ("trail.export_completed", file.stat().st_size)
+    command = [sys.executable, "-m", "sealtrail", str(file), "--root", str(trail.settings().root_vkey), "--json"]
+    checked = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert checked.returncode == 0, checked.stderr
+    assert UUID(json.loads(checked.stdout)["event"]["event_id"]) == UUID(event_id)
+    assert run_prove(trail.settings(), UUID(int=7), "audit", file, trail.chains, "REQ-9", "A. Boss") is None
 
 
 def test_show_of_a_class_that_one_may_not_see_is_refused_and_recorded(trail: Read) -> None:

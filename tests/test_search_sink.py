@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from confluent_kafka import TopicPartition
+from opensearchpy import TransportError
 from structlog.testing import capture_logs
 
 from infra.stack import Stack
@@ -59,6 +60,15 @@ class Hot(SinkUnderTest):
 
     def wait_for(self, *ids: str) -> None:
         wait_until(lambda: set(ids) <= set(self.ids()), what=f"{len(ids)} documents")
+
+    def count(self, index: str) -> int | None:
+        """Documents of one index; None while it is so new that no shard of it has started."""
+        try:
+            return int(self.client.count(index=index)["count"])
+        except TransportError as error:
+            if error.status_code != 503:
+                raise
+            return None
 
     def index(self, log_class: LogClass, hot_days: int) -> str:
         return index_of(self.deployment.topic_prefix, log_class, hot_days, self.topic.maker.now_us).name
@@ -277,7 +287,7 @@ def test_an_index_closed_by_its_operator_is_waited_for_and_nothing_is_lost(hot: 
         other = hot.topic.send(plain_event(event_type="AUTHENTICATION"), partition=1)  # another index, another lane
         index = hot.index(LogClass.SECURITY, 180)
         wait_until(lambda: hot.client.indices.exists(index=index), what="the other index")
-        wait_until(lambda: hot.client.count(index=index)["count"] == 1, what="the other lane goes on")
+        wait_until(lambda: hot.count(index) == 1, what="the other lane goes on")
         hot.client.indices.open(index=hot.index(LogClass.OPERATIONAL, 90))
         hot.wait_for(*first, *second, *other)
     assert len(hot.ids()) == 4 and not hot.letters()

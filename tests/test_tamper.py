@@ -38,6 +38,7 @@ from tests.archives import (
     built,
     built_small,
     checkpoint_of,
+    flipped,
     public_of,
     rechained,
     resealed,
@@ -97,11 +98,6 @@ def edited(segment: int, edit: Callable[[Segment], Segment]) -> Callable[[Built]
 def reseal(**fields: Any) -> Callable[[bytes], bytes]:
     """A seal with other fields, canonically encoded."""
     return lambda data: encode_seal(replace(decode_seal(data), **fields))
-
-
-def flipped(data: bytes, bit: int) -> bytes:
-    """The bytes with one bit changed."""
-    return data[: bit // 8] + bytes([data[bit // 8] ^ 1 << bit % 8]) + data[bit // 8 + 1 :]
 
 
 def swapped(seals: list[bytes], a: int, b: int) -> list[bytes]:

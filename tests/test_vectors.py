@@ -11,6 +11,7 @@ import pytest
 from sealtrail.certificate import Certificate, Keyring, Role, verify_certificate
 from sealtrail.checkpoint import parse_checkpoint, verify_checkpoint
 from sealtrail.errors import EvidenceError
+from sealtrail.proof import parse_proof, verify_proof
 from sealtrail.seal import decode_seal, decode_sealed_event, leaf_hash
 from sealtrail.segment import decode_frames, decode_segment, open_frame
 from sealtrail.session import hpke_open, unwrap_session_key, verify_session
@@ -18,19 +19,25 @@ from sealtrail.sworn import sworn
 from tests.archives import AUDIENCE, NOT_AFTER_S, NOT_BEFORE_S, PART, ROOT, START_S, opening_key, public_of, seed
 from tests.vectors import make
 
-FILES = {path.relative_to(make.FOLDER).as_posix(): path for path in make.FOLDER.rglob("*.*") if path.suffix != ".pyc"}
+FILES = {
+    path.relative_to(make.FOLDER).as_posix(): path
+    for path in make.FOLDER.rglob("*.*")
+    if path.is_file() and path.suffix != ".pyc"
+}
+KEYRING = Keyring(
+    [
+        Certificate(Role.ARCHIVE, PART, public_of("archive"), NOT_BEFORE_S, NOT_AFTER_S),
+        Certificate(Role.SEALER, PART, public_of("sealer"), NOT_BEFORE_S, NOT_AFTER_S),
+        Certificate(Role.SOURCE, "github", public_of("source-github"), NOT_BEFORE_S, NOT_AFTER_S),
+    ]
+)
 DECODERS: dict[str, Callable[[bytes], object]] = {
     "seal": decode_seal,
     "segment": decode_segment,
     "checkpoint": parse_checkpoint,
     "certificate": partial(verify_certificate, root=ROOT),
+    "proof": lambda data: verify_proof(parse_proof(data), KEYRING),
 }
-KEYRING = Keyring(
-    [
-        Certificate(Role.ARCHIVE, PART, public_of("archive"), NOT_BEFORE_S, NOT_AFTER_S),
-        Certificate(Role.SOURCE, "github", public_of("source-github"), NOT_BEFORE_S, NOT_AFTER_S),
-    ]
-)
 
 
 def vector(name: str) -> bytes:
@@ -39,8 +46,9 @@ def vector(name: str) -> bytes:
 
 def test_the_script_makes_exactly_the_files_that_are_here() -> None:
     """If a format changed on purpose: `python -m tests.vectors.make`, and say so in the change log."""
-    made = make.good() | make.bad()
-    assert set(made) | set(make.kept()) | {"__init__.py", "make.py"} == set(FILES)
+    made = make.good() | make.bad() | make.archive()
+    whole = {name for name in FILES if name.startswith("kept/archive/")}
+    assert set(made) | set(make.kept_alone()) | whole | {"__init__.py", "make.py"} == set(FILES)
     for name, data in made.items():
         assert vector(name) == data, name
 
@@ -61,6 +69,8 @@ def test_what_is_good_reads_as_it_was_made() -> None:
     assert verify_checkpoint(vector("good/checkpoint.txt"), public_of("archive")).checkpoint.size == 2
     assert verify_certificate(vector("good/certificate.txt"), ROOT).role is Role.SEALER
     assert leaf_hash(segment.seals[0]) == make.SEAL_1.prev
+    proven = verify_proof(parse_proof(vector("good/record.tlog-proof")), KEYRING)
+    assert (proven.seal, proven.sealed.content, proven.attested) == (make.SEAL_1, make.CONTENT, True)
 
 
 def test_kept_ciphertexts_still_open() -> None:

@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import json
-from contextlib import closing
 from typing import Annotated, Any
 from uuid import UUID
 
 import typer
 
-from auditor.access import Access, Act
-from auditor.archive import ArchiveReader
+from auditor.access import Act
 from auditor.commands.search import Purpose
-from auditor.commands.verify import openers_of
 from auditor.console import EXIT_FAILED, EXIT_USAGE, AsJson, ConfigFile, explained, say, settings_of
-from auditor.finding import Found, find_event
+from auditor.finding import Found
+from auditor.looking import Place, look
 from auditor.printing import event_document, seal_document, time_text
-from auditor.query.index import HotIndex
-from keystore import load_root
 from schemas.settings import Settings
-from sealtrail.certificate import Keyring, verify_certificate
-from sealtrail.errors import EvidenceError, SealtrailError, TransientError
-from sealtrail.layout import KEYS
-from sealtrail.note import NoteKey
 from sealtrail.seal import Route
-from sealtrail.source import Source
 
 NO_RECEIPT = "routed; what its sink has done is not known to the trail yet"
 
@@ -62,55 +53,13 @@ def run_show(settings: Settings, wanted: UUID, purpose: str, prefix: str = "") -
     """State the access, find the record, check it; None if the archive has no readable record of it.
 
     Raises:
-        ContractError: the policy does not allow it; a record that was found and may not be shown is not told from that.
-        ConfigError, TransientError, UndecidedError, EvidenceError: see `find_event`.
+        ContractError, ConfigError, TransientError, UndecidedError, EvidenceError: see `look`.
     """
-    settings.require("root_vkey", "keys")
-    if settings.root_vkey is None:
-        raise AssertionError("require() lets no empty setting pass")
     act = Act("trail.shown", "event", str(wanted), "archive")
-    with Access(settings, purpose) as access:
-        stated = access.open(act)
-        indexed = _indexed(settings, wanted)
-        source = ArchiveReader(settings)
-        keyring = archived_keyring(source, load_root(settings.root_vkey))
-        place = None if indexed is None else (indexed[1], indexed[2])
-        found = find_event(source, wanted.bytes, keyring, openers_of(settings), prefix, place)
-        if found is None and indexed is not None:
-            raise TransientError(f"hot search has it as {indexed[1]} {indexed[2]}; it is not archived yet: try again")
-        if found is None:
-            return None
-        if not access.shows(act, found.seal.log_class, found.tenant):
-            raise access.refuse(act, f"may not see this record for {purpose!r}")
-    return as_document(found, str(stated), indexed)
+    return look(settings, act, purpose, prefix, lambda looked: as_document(looked.found, str(looked.stated), looked.indexed))
 
 
-def _indexed(settings: Settings, wanted: UUID) -> tuple[str, str, int] | None:
-    """Index, chain and seq as hot search has them; None when it has not, or does not answer: the archive is the record."""
-    if not settings.search_endpoint:
-        return None
-    try:
-        with closing(HotIndex(settings)) as index:
-            return index.place_of(str(wanted))
-    except SealtrailError as error:
-        say(f"hot search was not asked: {error}")
-        return None
-
-
-def archived_keyring(source: Source, root: NoteKey) -> Keyring:
-    """The certificates in the archive that the root signed; others count for nothing, and are said."""
-    certificates = []
-    for stored in source.list(KEYS):
-        if stored.is_marker:
-            continue
-        try:
-            certificates.append(verify_certificate(source.read(stored.key, stored.version), root))
-        except EvidenceError as error:
-            say(f"{stored.key} is no certificate of this root: {error}")
-    return Keyring(certificates)
-
-
-def as_document(found: Found, access: str, indexed: tuple[str, str, int] | None) -> dict[str, Any]:
+def as_document(found: Found, access: str, indexed: Place | None) -> dict[str, Any]:
     """What is shown, with bytes as hex and times as RFC 3339.
 
     Args:

@@ -10,10 +10,10 @@ from pathlib import Path
 from uuid import UUID
 
 from auditor.archive import ArchiveReader
-from auditor.commands.show import archived_keyring
 from auditor.commands.verify import openers_of, verify_store
 from auditor.copying import copy_archive
 from auditor.finding import find_event
+from auditor.looking import archived_keyring
 from infra.demo.checks import Check, Checks
 from infra.demo.path import raw_end
 from infra.demo.session import Session

@@ -3,20 +3,28 @@
 `good/` is what this version writes, from keys of fixed seeds, so that another implementation can be held against it and a
 change of the format shows as a change of a file. `bad/<decoder>/` is what that decoder must refuse, named for what is wrong.
 `kept/` are values that hold an HPKE ciphertext: made once, then only read; opening them must go on working.
+
+`kept/archive/` is a whole archive as a copy on disk, `archive/` what a verifier needs beside it (root's vkey, tenants' keys, a
+checkpoint kept from earlier) and what it must come to: `expected.json` names for each case the files that differ, which lie
+under `archive/<case>/`, those that are gone, and outcome and findings.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from sealtrail.avro import write_container
 from sealtrail.certificate import Role
 from sealtrail.checkpoint import Checkpoint, sign_checkpoint
+from sealtrail.local import LocalCopy
 from sealtrail.merkle import Frontier, node_hash
+from sealtrail.proof import format_proof, prove
 from sealtrail.seal import (
     SEAL,
     SEAL_NOTE,
@@ -28,6 +36,7 @@ from sealtrail.seal import (
     Seal,
     SealedEvent,
     Signature,
+    decode_seal,
     encode_note,
     encode_seal,
     encode_sealed_event,
@@ -36,17 +45,37 @@ from sealtrail.seal import (
     scope_key,
     seal_message,
 )
-from sealtrail.segment import SEGMENT, Reference, Segment, encode_frames, encode_segment, seal_frame
+from sealtrail.segment import (
+    SEGMENT,
+    Reference,
+    Segment,
+    decode_frames,
+    decode_segment,
+    encode_frames,
+    encode_segment,
+    open_frame,
+    seal_frame,
+)
 from sealtrail.session import mac_key, open_run, record_mac
+from sealtrail.source import Source
+from sealtrail.verify import Trust, verify_archive
+from sinks.archive.checking import Entry
 from tests.archives import (
     AUDIENCE,
     CHAINS,
     PART,
+    ROOT,
     START_S,
+    TENANTS,
+    Archive,
+    Built,
     RunScript,
+    built,
     certificate,
+    checkpoint_of,
     counted,
     epoch,
+    openers,
     opening_key,
     public_of,
     seed,
@@ -54,6 +83,7 @@ from tests.archives import (
     statement_of,
     tenant_public,
 )
+from tests.test_tamper import CASES
 
 FOLDER = Path(__file__).parent
 CHAIN = CHAINS[0]
@@ -134,6 +164,7 @@ def good() -> dict[str, bytes]:
         "good/checkpoint.txt": made.checkpoint.encode(),
         "good/statement.txt": made.statement.encode(),
         "good/segment.avro": encode_segment(made),
+        "good/record.tlog-proof": format_proof(prove(made, SealedEvent(seal, CONTENT, signature(seal)))),
         "good/values.json": json.dumps(values, indent=1).encode() + b"\n",
     }
 
@@ -148,6 +179,7 @@ def bad() -> dict[str, bytes]:
     note = made.checkpoint
     lines = note.splitlines(keepends=True)
     certified = certificate("sealer", Role.SEALER, PART).decode()
+    proof = format_proof(prove(made, SealedEvent(seal, CONTENT, signature(seal))))
     tables: dict[str, dict[str, bytes]] = {
         "seal": {
             "empty": b"",
@@ -192,12 +224,103 @@ def bad() -> dict[str, bytes]:
             "line-more": certified.replace("\n\n", "\nmore yes\n\n", 1).encode(),
             "not-signed": certified.partition("\n\n")[0].encode() + b"\n\n",
         },
+        "proof": {
+            "empty": b"",
+            "version-2": proof.replace(b"@v1", b"@v2", 1),
+            "no-extra": re.sub(rb"extra [^\n]+\n", b"", proof, count=1),
+            "another-index": proof.replace(b"index 1\n", b"index 0\n", 1),
+            "index-with-a-zero": proof.replace(b"index 1\n", b"index 01\n", 1),
+            "no-hashes": re.sub(rb"(index 1\n)[^\n]+\n", rb"\1", proof, count=1),
+            "no-checkpoint": proof.partition(b"\n\n")[0] + b"\n\n",
+            "carriage-returns": proof.replace(b"\n", b"\r\n"),
+            "trailing-line": proof + b"more\n",
+        },
     }  # fmt: skip
     return {f"bad/{decoder}/{name}.bin": data for decoder, table in tables.items() for name, data in table.items()}
 
 
+def archive() -> dict[str, bytes]:
+    """Every case of `test_tamper` that a copy on disk can show, as what differs from `kept/archive`."""
+    good = from_disk()
+    copy = LocalCopy(FOLDER / "kept" / "archive")
+    trusted = checkpoint_of([entry for segment in good.chains[CHAIN] for entry in segment])
+    files = {
+        "archive/root.vkey": f"{ROOT.vkey}\n".encode(),
+        "archive/trusted.checkpoint": trusted.encode(),
+        **{f"archive/keys/{tenant}.key": opening_key(f"tenant-data-{tenant}").private_bytes_raw() for tenant in TENANTS},
+    }
+    expected = [_expected("untouched", {}, [], "", copy), _expected("untouched, with a checkpoint", {}, [], trusted, copy)]
+    for case in CASES:
+        damaged = case.damage(good)
+        if case.name == "and sworn to by a forger" or any(finding[0] in ("HIDDEN", "WRONG-LOCK") for finding in case.findings):
+            continue  # it encrypts anew; and a copy has neither versions nor locks
+        changed = {k: damaged.data(k) for k in damaged.objects if good.archive.objects.get(k) != damaged.objects[k]}
+        gone = sorted(good.archive.objects.keys() - damaged.objects.keys())
+        slug = re.sub(r"[^a-z0-9]+", "-", case.name.lower())
+        files |= {f"archive/{slug}/{name}": data for name, data in changed.items()}
+        checkpoint = trusted if case.trusted else ""
+        expected.append(_expected(case.name, changed, gone, checkpoint, damaged_copy(damaged)) | {"folder": slug})
+    files["archive/expected.json"] = json.dumps(expected, indent=1).encode() + b"\n"
+    return files
+
+
+def damaged_copy(damaged: Archive) -> Archive:
+    """As a copy on disk shows it: without locks."""
+    copy = damaged.copy()
+    copy.without_locks = True
+    return copy
+
+
+def _expected(name: str, changed: dict[str, bytes], gone: list[str], checkpoint: str, source: Source) -> dict[str, Any]:
+    report = verify_archive(source, Trust(ROOT, openers(*TENANTS), {CHAIN: checkpoint.encode()} if checkpoint else {}))
+    return {
+        "name": name,
+        "folder": None,
+        "changed": sorted(changed),
+        "gone": gone,
+        "checkpoint": bool(checkpoint),
+        "outcome": "good" if report.good else "intact" if report.intact else "not verified",
+        "findings": [{n: v for n, v in f.as_json().items() if n not in ("detail", "where")} for f in report.findings],
+        "valid": report.verdicts["VALID"],
+        "seals": sum(c.seals for c in report.chains),
+    }
+
+
+def from_disk() -> Built:
+    """The archive of `kept/archive`, and what was sealed into it, read back from it."""
+    made, chains = Archive(), dict[str, list[list[Entry]]]()
+    folder = FOLDER / "kept" / "archive"
+    for path in sorted(p for p in folder.rglob("*.*") if p.is_file()):
+        made.put(path.relative_to(folder).as_posix(), path.read_bytes())
+    for key in made.keys("chains/"):
+        segment = decode_segment(made.data(key))
+        chains.setdefault(segment.chain, []).append(_entries(made, segment))
+    return Built(made, chains)
+
+
+def _entries(made: Archive, segment: Segment) -> list[Entry]:
+    rows: dict[int, tuple[Content, str]] = {}
+    signatures = dict(segment.signatures)
+    for reference in segment.contents:
+        for frame in decode_frames(made.data(reference.name)):
+            opened = open_frame(frame, openers(frame.tenant)[frame.key_id])
+            rows |= {seq: (content, frame.tenant) for seq, content in opened}
+    found = []
+    for data in segment.seals:
+        seal = decode_seal(data)
+        content, tenant = rows[seal.seq]
+        found.append(Entry(seal, data, leaf_hash(data), content, signatures.get(seal.seq), tenant))
+    return found
+
+
 def kept() -> dict[str, bytes]:
     """Different at every call: they hold HPKE ciphertexts."""
+    whole = built().archive
+    return kept_alone() | {f"kept/archive/{key}": whole.data(key) for key in whole.objects}
+
+
+def kept_alone() -> dict[str, bytes]:
+    """Of these, what is one value alone."""
     source, pipeline = signing_key("source-github"), opening_key("pipeline").public_key().public_bytes_raw()
     frame = seal_frame(
         [(0, CONTENT), (1, CONTENT)],
@@ -236,4 +359,6 @@ def write(files: dict[str, bytes]) -> None:
 
 
 if __name__ == "__main__":
-    write(good() | bad() | (kept() if "--kept" in sys.argv[1:] else {}))
+    if "--kept" in sys.argv[1:]:
+        write(kept())
+    write(good() | bad() | archive())
