@@ -24,6 +24,8 @@ from sealtrail.seal import (
     Seal,
     SealedEvent,
     Signature,
+    _decode_by_schema,
+    _read_at_once,
     decode_seal,
     decode_sealed_event,
     encode_note,
@@ -113,6 +115,40 @@ def test_every_field_is_in_the_bytes(name: str) -> None:
     value = other.get(name, old[::-1] if isinstance(old, bytes) else old + 1 if isinstance(old, int) else old)
     changed: dict[str, Any] = {name: value}
     assert encode_seal(replace(SEAL_1, **changed)) != encode_seal(SEAL_1)
+
+
+def same_as_by_schema(data: bytes) -> bool:
+    """Whether the quick way reads it; if so, it must be what the schema's way reads."""
+    quick = _read_at_once(data)
+    if quick is not None:
+        assert quick == _decode_by_schema(data)
+    return quick is not None
+
+
+@given(seals)
+def test_the_quick_way_reads_every_seal_of_our_time_and_as_the_schema_does(seal: Seal) -> None:
+    data = encode_seal(seal)
+    assert same_as_by_schema(data) == (seal.sealed_at_us >= 0 and seal.retain_until_ms >= 0)
+
+
+def test_the_quick_way_takes_no_byte_for_another() -> None:
+    data = encode_seal(SEAL_1)
+    read = 0
+    for at in range(len(data)):
+        for byte in range(256):
+            read += same_as_by_schema(data[:at] + bytes([byte]) + data[at + 1 :])
+        assert not same_as_by_schema(data[:at])
+        assert not same_as_by_schema(data + data[:at] + b"\0")
+    assert read > 80 * 256  # the digests may be any bytes
+
+
+@given(seals, st.data())
+@settings(max_examples=400)
+def test_the_quick_way_reads_nothing_that_the_schema_refuses(seal: Seal, data: st.DataObject) -> None:
+    whole = encode_seal(seal)
+    start = data.draw(st.integers(0, len(whole)))
+    end = data.draw(st.integers(start, min(len(whole), start + 3)))
+    same_as_by_schema(whole[:start] + data.draw(st.binary(max_size=12)) + whole[end:])
 
 
 def test_every_bit_changed_is_no_seal_or_another_seal_with_another_leaf_hash() -> None:
