@@ -52,8 +52,13 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "another root": lambda folder: (folder / "root.vkey").write_text(replace(ROOT, public=public_of("somebody")).vkey),
     "a certificate under another name": lambda folder: next((folder / "keys").iterdir()).rename(folder / "keys" / "x.cert"),
     "an altered certificate": lambda folder: edit(next((folder / "keys").iterdir()), b"name audit", b"name anything"),
-    "another schema": lambda folder: [edit(path, b"Event", b"event") for path in (folder / "schemas").iterdir()],
+    "another schema": lambda folder: edit_all(folder / "schemas"),
 }
+
+
+def edit_all(folder: Path) -> None:
+    for path in folder.iterdir():
+        edit(path, b'"doc": "', b'"doc": "N')
 
 
 def edit(path: Path, old: bytes, new: bytes) -> None:
