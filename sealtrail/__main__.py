@@ -1,6 +1,6 @@
 """`python -m sealtrail`: verify a copy of an archive, or the proof of one record, offline, with this package alone.
 
-    python -m sealtrail COPY --root root.vkey [--keys DIR] [--checkpoint FILE …] [--json]
+    python -m sealtrail COPY --root root.vkey [--keys DIR] [--checkpoint FILE …] [--from T] [--to T] [--jobs N] [--json]
     python -m sealtrail EVENT.tlog-proof --root root.vkey [--json]      certificates and schema lie beside the file
 
 Exit codes: 0 good, 1 a check failed or could not be decided, 2 usage, 3 an argument's file is unusable, 5 intact, but
@@ -13,6 +13,7 @@ import argparse
 import hashlib
 import json
 import sys
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -22,14 +23,16 @@ from sealtrail.checkpoint import parse_checkpoint
 from sealtrail.contents import Openers
 from sealtrail.documents import Documents
 from sealtrail.errors import EvidenceError, UndecidedError
+from sealtrail.extent import Extent
 from sealtrail.local import LocalCopy
 from sealtrail.note import NoteKey, parse_vkey
+from sealtrail.parallel import verify_in_processes
 from sealtrail.proof import parse_proof, verify_proof
 from sealtrail.report import Report
 from sealtrail.seal import leaf_hash
 from sealtrail.session import hpke_open
 from sealtrail.text import lines
-from sealtrail.verify import Trust, certificates_of, verify_archive
+from sealtrail.verify import Trust, certificates_of
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -40,6 +43,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--keys", type=Path, help="folder with tenants' data keys (*.key, 32 raw bytes each)")
     parser.add_argument("--checkpoint", type=Path, action="append", default=[], help="a checkpoint kept from earlier")
     parser.add_argument("--chain", default="", help="only chains whose names begin so")
+    parser.add_argument("--from", dest="since", type=at_us, help="only what was sealed at or after: 2026-11-25T08:00, UTC")
+    parser.add_argument("--to", dest="until", type=at_us, help="only what was sealed before")
+    parser.add_argument("--after-checkpoint", action="store_true", help="only from where the checkpoint given ends")
+    parser.add_argument("--jobs", type=int, default=1, help="chains at once, a process each")
     parser.add_argument("--json", action="store_true", help="report as JSON on stdout")
     given = parser.parse_args(arguments)
     try:
@@ -56,7 +63,13 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"sealtrail: {error}", file=sys.stderr)
         return 3
     try:
-        report = verify_archive(LocalCopy(given.what), trust, prefix=given.chain)
+        report = verify_in_processes(
+            lambda: LocalCopy(given.what),
+            trust,
+            jobs=given.jobs,
+            prefix=given.chain,
+            extent=Extent(given.since, given.until, given.after_checkpoint),
+        )
     except UndecidedError as error:
         print(f"sealtrail: could not decide: {error}", file=sys.stderr)
         return 1
@@ -117,6 +130,16 @@ def read_openers(folder: Path) -> Openers:
         private = X25519PrivateKey.from_private_bytes(raw)
         openers[hashlib.sha256(private.public_key().public_bytes_raw()).digest()] = partial(hpke_open, private)
     return openers
+
+
+def at_us(text: str) -> int:
+    """Microseconds since 1970 of an RFC 3339 time, or a day; UTC unless it says otherwise.
+
+    Raises:
+        ValueError: it is none.
+    """
+    moment = datetime.fromisoformat(text)
+    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1_000_000)
 
 
 def read_checkpoints(paths: list[Path]) -> dict[str, bytes]:

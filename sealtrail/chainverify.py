@@ -129,8 +129,16 @@ class ChainVerification:
             return
         self._check(segment, stored, hashlib.sha256(data).digest())
 
-    def finish(self) -> None:
-        """What can be said only of the chain as a whole."""
+    def begin_at(self, seq: int) -> None:
+        """Verify from here on alone: nothing is known of what came before. Call it before the first segment."""
+        self._skip_to(seq)
+
+    def finish(self, *, reached_end: bool = True) -> None:
+        """What can be said only of the chain as a whole, or of the part that was given.
+
+        Args:
+            reached_end: the chain's last segment was given.
+        """
         self._second_pass()
         findings, undecided = self._emitters.finish(complete=self._complete)
         for f in findings:  # Step 13
@@ -142,7 +150,7 @@ class ChainVerification:
             )
         if self._emitters.open_runs:
             self.caveats.append(f"{self._chain}: {self._emitters.open_runs} runs have not said that they ended")
-        self._finish_trusted()
+        self._finish_trusted(reached_end=reached_end)
         if self._next_offset is not None:
             self.report.next_offset = self._next_offset
 
@@ -350,18 +358,21 @@ class ChainVerification:
         self._find(FindingKind.UNKNOWN_KEY, 14, 0, 1, "checkpoint", detail)
         return None
 
-    def _finish_trusted(self) -> None:
+    def _finish_trusted(self, *, reached_end: bool) -> None:
         """Step 14."""
         if self._trusted is None:
             return
         stated = self._trusted.checkpoint
-        if self._next_seq < stated.size:
+        if self._next_seq < stated.size and not reached_end:
+            self.caveats.append(f"{self._chain}: the trusted checkpoint of {stated.size} seals lies beyond what was verified")
+        elif self._next_seq < stated.size:
             detail = f"a checkpoint of {self._trusted.time_s} covers {stated.size} seals; the archive ends at {self._next_seq}"
             count = stated.size - self._next_seq
             self._find(FindingKind.TRUNCATED, 14, self._next_seq, count, "checkpoint", detail)
         elif self._root_at_trusted is None:
             self.caveats.append(
-                f"{self._chain}: damage before seq {stated.size} keeps the trusted checkpoint from being compared"
+                f"{self._chain}: what was verified, or damage before seq {stated.size}, keeps the trusted checkpoint from "
+                "being compared"
             )
         elif self._root_at_trusted != stated.root:
             ours = base64.b64encode(self._root_at_trusted).decode()

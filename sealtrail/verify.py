@@ -25,7 +25,7 @@ What was not given cannot be ruled out, and the report says so.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
 
@@ -34,14 +34,16 @@ from sealtrail.chainverify import ChainVerification, Openers
 from sealtrail.documents import Documents
 from sealtrail.emitters import RunKey
 from sealtrail.errors import EvidenceError
+from sealtrail.extent import Extent, Listed, Part, part_of
 from sealtrail.layout import CHAINS, CONTENTS, KEYS, certificate_key, parse_segment_key, segments_prefix
 from sealtrail.note import NoteKey
-from sealtrail.report import Finding, FindingKind, Report
+from sealtrail.report import ChainReport, Finding, FindingKind, Report
 from sealtrail.source import Source, StoredObject
 
+WHOLE = Extent()
 MAX_PARTITIONS = 65_536  # that are looked for by name
-Progress = Callable[[str, int], None]
-"""Called with a chain and how many of its seals were checked so far."""
+Progress = Callable[[int, int], None]
+"""Called with how many segments, and seals, were verified since it was called before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,49 +61,114 @@ class Trust:
     checkpoints: Mapping[str, bytes] = field(default_factory=dict)
 
 
-def verify_archive(source: Source, trust: Trust, *, prefix: str = "", progress: Progress | None = None) -> Report:
-    """Verify the chains whose names begin with `prefix`.
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be verified, from the listing alone: steps 1 and 2, and the part of each chain."""
+
+    trust: Trust
+    prefix: str
+    extent: Extent
+    keyring: Keyring
+    parts: Mapping[str, Part]
+    report: Report  # of steps 1 and 2
+
+    @property
+    def segments(self) -> int:
+        """How many there are to verify."""
+        return sum(len(part.segments) for part in self.parts.values())
+
+
+@dataclass(frozen=True, slots=True)
+class ChainResult:
+    """What came of one chain. `partitions`: how many chains its topic has, if its GENESIS was read."""
+
+    report: ChainReport
+    findings: tuple[Finding, ...]
+    caveats: tuple[str, ...]
+    named: frozenset[str]
+    runs: frozenset[RunKey]
+    partitions: int | None
+
+
+def verify_archive(
+    source: Source, trust: Trust, *, prefix: str = "", extent: Extent = WHOLE, progress: Progress | None = None
+) -> Report:
+    """Verify the chains whose names begin with `prefix`, or a part of each.
 
     Raises:
         UndecidedError: the store did not answer a listing, or give a certificate that it lists, so that nothing
             can be said of the whole.
     """
+    made = plan(source, trust, prefix, extent)
+    documents = Documents(source)
+    return conclude(source, made, (verify_chain(source, made, chain, documents, progress) for chain in made.parts))
+
+
+def plan(source: Source, trust: Trust, prefix: str = "", extent: Extent = WHOLE) -> Plan:
+    """Steps 1 and 2. Raises UndecidedError, see `verify_archive`."""
     report = Report()
     keyring = certificates_of(source, trust.root, report)
-    documents = Documents(source)
+    parts = {
+        chain: part_of(source, segments, extent, trust.checkpoints.get(chain))
+        for chain, segments in _chains(source, prefix, report)
+    }
+    return Plan(trust, prefix, extent, keyring, parts, report)
+
+
+def verify_chain(source: Source, made: Plan, chain: str, documents: Documents, progress: Progress | None = None) -> ChainResult:
+    """Steps 3 to 14 of one chain."""
+    part, trust = made.parts[chain], made.trust
+    checking = ChainVerification(chain, source, made.keyring, documents, trust.openers, trust.checkpoints.get(chain))
+    if not part.from_start and part.segments:
+        checking.begin_at(parse_segment_key(part.segments[0][0].key)[1])
+    for stored, following in part.segments:
+        before = checking.report.seals
+        checking.segment(stored, following)
+        if progress is not None:
+            progress(1, checking.report.seals - before)
+    checking.finish(reached_end=part.reaches_end)
+    return ChainResult(
+        checking.report,
+        tuple(checking.findings),
+        tuple(checking.caveats),
+        frozenset(checking.named),
+        checking.runs,
+        checking.partitions,
+    )
+
+
+def conclude(source: Source, made: Plan, results: Iterable[ChainResult]) -> Report:
+    """The report of a plan and of all its chains' results, in the plan's order."""
+    report = made.report
     named: set[str] = set()
-    seen: set[str] = set()
     homes: dict[RunKey, str] = {}
     partitions: dict[str, int] = {}
-    for chain, objects in _chains(source, prefix, report):
-        seen.add(chain)
-        verification = ChainVerification(chain, source, keyring, documents, trust.openers, trust.checkpoints.get(chain))
-        for stored, following in objects:
-            verification.segment(stored, following)
-            if progress is not None:
-                progress(chain, verification.report.seals)
-        verification.finish()
-        named |= verification.named
-        _homes(verification, homes, report)
-        if verification.partitions is not None:
-            partitions[chain.rpartition("/")[0]] = verification.partitions
-        report.chains.append(verification.report)
-        report.findings += verification.findings
-        report.caveats += verification.caveats
-    for chain in sorted(set(trust.checkpoints) - seen):
+    for result in results:
+        named |= result.named
+        report.chains.append(result.report)
+        report.findings += result.findings
+        report.caveats += result.caveats
+        _homes(result, homes, report)
+        if result.partitions is not None:
+            partitions[result.report.chain.rpartition("/")[0]] = result.partitions
+    prefix, seen = made.prefix, set(made.parts)
+    for chain in sorted(set(made.trust.checkpoints) - seen):
         if chain.startswith(prefix):
             detail = "a trusted checkpoint speaks of it, but the archive holds no segment of it"
             report.findings.append(Finding(FindingKind.TRUNCATED, 14, chain, 0, 1, segments_prefix(chain), detail))
-    report.orphans = sum(1 for o in source.list(CONTENTS) if not o.is_marker and f"/{prefix}" in o.key and o.key not in named)
+    if made.extent.whole:
+        report.orphans = sum(
+            1 for o in source.list(CONTENTS) if not o.is_marker and f"/{prefix}" in o.key and o.key not in named
+        )
     _absent_chains(partitions, seen, prefix, report)
-    _caveats(report, trust, seen)
+    _caveats(report, made, seen)
     return report
 
 
-def _homes(verification: ChainVerification, homes: dict[RunKey, str], report: Report) -> None:
+def _homes(result: ChainResult, homes: dict[RunKey, str], report: Report) -> None:
     """Step 13, over chains: a run belongs to one partition; its records on another were replayed there."""
-    for run in sorted(verification.runs):
-        chain = verification.report.chain
+    for run in sorted(result.runs):
+        chain = result.report.chain
         home = homes.setdefault(run, chain)
         if home != chain:
             detail = f"run {run[0]} epoch {run[1].hex()} shows in {home} too"
@@ -137,7 +204,7 @@ def certificates_of(source: Source, root: NoteKey, report: Report) -> Keyring:
     return Keyring(certificates.values())
 
 
-def _chains(source: Source, prefix: str, report: Report) -> Iterator[tuple[str, list[tuple[StoredObject, int | None]]]]:
+def _chains(source: Source, prefix: str, report: Report) -> Iterator[tuple[str, list[Listed]]]:
     """Step 2: each chain with its segments in order, and the first seq of the segment that follows each."""
     segments = []
     for key, versions in groupby(source.list(CHAINS + prefix), key=lambda o: o.key):
@@ -165,7 +232,13 @@ def _hidden(stored: StoredObject, chain: str, seq: int | None, detail: str) -> F
     return Finding(FindingKind.HIDDEN, 2, chain, seq, 1, stored.key, detail)
 
 
-def _caveats(report: Report, trust: Trust, seen: set[str]) -> None:
+def _caveats(report: Report, made: Plan, seen: set[str]) -> None:
+    trust = made.trust
+    if not made.extent.whole:
+        verified = sum(len(part.segments) for part in made.parts.values())
+        report.caveats.append(
+            f"only a part of each chain was verified, {verified} segments: what lies outside was not looked at"
+        )
     unchecked = sorted(seen - set(trust.checkpoints))
     if unchecked:
         report.caveats.append(

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from auditor.archive import ArchiveReader
 from auditor.console import EXIT_FAILED, EXIT_PARTIAL, AsJson, ConfigFile, explained, say, settings_of
 from keystore import Keystore, load_root
 from schemas.settings import Settings
-from sealtrail.__main__ import read_checkpoints
+from sealtrail.__main__ import at_us, read_checkpoints
 from sealtrail.contents import Openers
 from sealtrail.errors import ConfigError, EvidenceError
+from sealtrail.extent import Extent
+from sealtrail.parallel import verify_in_processes
 from sealtrail.report import Report
 from sealtrail.text import lines
-from sealtrail.verify import Trust, verify_archive
+from sealtrail.verify import WHOLE, Trust
 
 TENANT_DATA = "tenant-data-"
 
@@ -30,6 +34,14 @@ def verify(
     checkpoint: Annotated[
         list[Path] | None, typer.Option(help="A checkpoint kept from earlier; may be given for each chain.")
     ] = None,
+    since: Annotated[
+        str | None, typer.Option("--from", help="Only what was sealed at or after: 2026-11-25T08:00, UTC.")
+    ] = None,
+    until: Annotated[str | None, typer.Option("--to", help="Only what was sealed before.")] = None,
+    after_checkpoint: Annotated[
+        bool, typer.Option("--after-checkpoint", help="Only from where the checkpoint given ends: what is new since.")
+    ] = False,
+    jobs: Annotated[int, typer.Option(min=1, help="Chains at once, a process each.")] = os.cpu_count() or 1,
     save_checkpoints: Annotated[
         Path | None, typer.Option(help="Folder to keep each chain's checkpoint in, for the next time.")
     ] = None,
@@ -39,7 +51,8 @@ def verify(
     """Verify chain, signatures, contents, locks, offsets and numbers of the archive."""
     with explained():
         settings = settings_of(config, "verifier")
-        report = verify_store(settings, chain, checkpoint or [])
+        extent = Extent(_at_us(since, "--from"), _at_us(until, "--to"), after_checkpoint)
+        report = verify_store(settings, chain, checkpoint or [], extent=extent, jobs=jobs)
         if save_checkpoints is not None:
             _save(report, save_checkpoints)
     if as_json:
@@ -50,7 +63,24 @@ def verify(
         raise typer.Exit(EXIT_PARTIAL if report.intact else EXIT_FAILED)
 
 
-def verify_store(settings: Settings, chain: str, checkpoints: list[Path], *, show_progress: bool = True) -> Report:
+def _at_us(text: str | None, option: str) -> int | None:
+    if text is None:
+        return None
+    try:
+        return at_us(text)
+    except ValueError:
+        raise ConfigError(f"option {option}: not a day or an RFC 3339 time") from None
+
+
+def verify_store(
+    settings: Settings,
+    chain: str,
+    checkpoints: list[Path],
+    *,
+    extent: Extent = WHOLE,
+    jobs: int = 1,
+    show_progress: bool = True,
+) -> Report:
     """Verify the archive that the settings name, with the tenant keys that they give.
 
     Raises:
@@ -65,16 +95,30 @@ def verify_store(settings: Settings, chain: str, checkpoints: list[Path], *, sho
     except (OSError, EvidenceError) as error:
         raise ConfigError(f"--checkpoint: {error}") from error
     trust = Trust(load_root(settings.root_vkey), openers_of(settings), kept)
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:,} seals"), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.completed} of {task.total} segments"),
+        BarColumn(),
+        TextColumn("{task.fields[seals]:,} seals, {task.fields[rate]:,.0f}/s"),
+        TimeRemainingColumn(),
+    )
+    began, seals = time.monotonic(), 0
     with Progress(*columns, console=Console(file=sys.stderr), disable=not show_progress or not sys.stderr.isatty()) as bar:
-        tasks: dict[str, TaskID] = {}
+        task = bar.add_task("verified", total=None, seals=0, rate=0.0)
 
-        def progress(name: str, seals: int) -> None:
-            if name not in tasks:
-                tasks[name] = bar.add_task(name, total=None)
-            bar.update(tasks[name], completed=seals)
+        def progress(segments: int, more: int) -> None:
+            nonlocal seals
+            seals += more
+            bar.update(task, advance=segments, seals=seals, rate=seals / max(time.monotonic() - began, 0.001))
 
-        return verify_archive(ArchiveReader(settings), trust, prefix=chain, progress=progress)
+        return verify_in_processes(
+            lambda: ArchiveReader(settings),
+            trust,
+            jobs=jobs,
+            prefix=chain,
+            extent=extent,
+            started=lambda segments: bar.update(task, total=segments),
+            progress=progress,
+        )
 
 
 def openers_of(settings: Settings) -> Openers:
