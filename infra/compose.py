@@ -129,6 +129,9 @@ def _role(
         shutil.copytree(everything.keys / role, folder.keys / role, dirs_exist_ok=True)
     values = roles.settings_of(role, seen, PORTS, files, credentials, BUCKET, HOSTS)
     write_private(folder.state / "settings.toml", roles.as_toml(values))
+    if "verifier_state" in values:
+        _data(state, role)
+        Path(values["verifier_state"].replace(str(MOUNT), str(folder.state))).mkdir(mode=0o700, exist_ok=True)  # to mount on
 
 
 def provision_all(settings: Settings) -> None:

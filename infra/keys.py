@@ -5,8 +5,9 @@
     <state>/keys/<role>/<name>.key    32 raw bytes, 0600      <state>/keys/<role>/<name>.cert    beside each private key
     <state>/keys/certs/<name>.cert    every certificate, public
 
-Who holds what is HOLDERS, after the table in the design: a sealer key and an archive key stand alone, and only `holds` has the
-key of its own source beside the auditor's (ADR 8). Keys that exist stay; a new tenant or source gets new ones at the next `up`.
+Who holds what is HOLDERS, after the table in the design: a sealer key and an archive key stand alone, and `holds` and
+`verifier` alone have the key of their own source beside the auditor's (ADR 8). Keys that exist stay; a new tenant or source
+gets new ones at the next `up`.
 
 Not here: how keys are used (`keystore`), and TLS (`infra.pki`).
 """
@@ -31,6 +32,7 @@ from sealtrail.note import ED25519, NoteKey
 AUTHORITY = "audit.example"
 DEPLOYMENT_TENANT = "@deployment"  # notes and the connectors' own open, pulse and close events
 TENANTS = ("acme", "globex", "initech", "octo")  # those of the packaged class policy
+OF_THE_DEPLOYMENT = ("verifier",)  # sources that state nothing of any tenant
 LIFETIME = timedelta(days=730)
 
 
@@ -62,7 +64,8 @@ def key_pairs(tenants: Iterable[str], authority: str = AUTHORITY) -> tuple[KeyPa
 
 def symmetric_keys(tenants: Iterable[str]) -> Mapping[str, tuple[str, ...]]:
     """File name and holders of every symmetric key."""
-    hashes = {f"tenant-hash-{tenant}": SOURCES for tenant in (*tenants, DEPLOYMENT_TENANT)}
+    hashes = {f"tenant-hash-{tenant}": tuple(s for s in SOURCES if s not in OF_THE_DEPLOYMENT) for tenant in tenants}
+    hashes[f"tenant-hash-{DEPLOYMENT_TENANT}"] = SOURCES
     return {**hashes, "disclosure": ("sealer", "verifier")}
 
 

@@ -16,7 +16,7 @@ from infra.places import LOOPBACK, Hosts, Places, Ports
 from infra.seaweed import Credentials
 
 CONNECTORS = ("github", "chat", "loadgen", "ci")
-SOURCES = (*CONNECTORS, "detect", "holds", "reader", "publisher")  # whoever states events, with a key and a certificate
+SOURCES = (*CONNECTORS, "detect", "holds", "reader", "publisher", "verifier")  # whoever states events, with a certified key
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +77,8 @@ def settings_of(
         values["archive_secret_key"] = credentials.secret_key
     if needs.search:
         values["search_endpoint"] = f"http://{hosts.opensearch}:{ports.opensearch}"
+    if role == "verifier":
+        values["verifier_state"] = str(places.state / "verifier")
     if role == "reader":
         values["reader_role"] = "auditor"
     if role in ("reader", "holds", "publisher"):

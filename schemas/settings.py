@@ -123,6 +123,13 @@ class Settings(BaseSettings):
         float,
         Field(gt=0, le=1800, description="Seconds of a chain's running time after which a source is silent: three pulses."),
     ] = 45.0
+    verify_new_s: Annotated[float, Field(gt=0, description="Seconds after which the verifier looks for new segments.")] = 30.0
+    verify_cycle_s: Annotated[float, Field(gt=0, description="Seconds after which the verifier reads everything again.")] = (
+        86_400.0
+    )
+    verifier_state: Annotated[
+        Path | None, Field(description="Folder in which the verifier keeps the last good checkpoint of each chain.")
+    ] = None
     detect_rules: Annotated[Path | None, Field(description="Folder of detection rules instead of the packaged ones.")] = None
 
     @classmethod

@@ -8,10 +8,15 @@ from typing import Annotated
 import typer
 from prometheus_client import start_http_server
 
+from auditor.archive import ArchiveReader
+from auditor.commands.verify import openers_of
 from auditor.console import ConfigFile, explained, run_until_stopped, settings_of
+from auditor.watch import Kept, Times, Watch
+from keystore import load_root
 from processors.assembly import pipeline_of
 from processors.sealer import Sealer
 from producers.audit import AuditProducer
+from sealtrail.verify import Trust
 from sinks.archive.assembly import open_sink
 from sinks.search.assembly import open_sink as open_search_sink
 from sinks.siem.assembly import open_sink as open_siem_sink
@@ -69,6 +74,26 @@ def detect(
             run_detector(settings, emitter)
         finally:
             emitter.close()
+
+
+@app.command("verifier")
+def verifier(
+    chain: Annotated[str, typer.Option(help="Only chains whose names begin so.")] = "",
+    instance: Annotated[str, typer.Option(help="Which running copy this is; each needs a name of its own.")] = "one",
+    config: ConfigFile = None,
+) -> None:
+    """The archive, verified for ever: new segments as they come, all of it again in each cycle; findings are events."""
+    with explained():
+        settings = settings_of(config, "verifier")
+        settings.require("root_vkey", "verifier_state")
+        if settings.root_vkey is None or settings.verifier_state is None:
+            raise AssertionError("require() lets no empty setting pass")
+        trust = Trust(load_root(settings.root_vkey), openers_of(settings))
+        times = Times(settings.verify_new_s, settings.verify_cycle_s)
+        prefix = chain or f"{settings.authority}/{settings.deployment}/"
+        with AuditProducer(settings, "verifier", instance) as emitter:
+            watch = Watch(ArchiveReader(settings), trust, prefix, emitter, Kept(settings.verifier_state), times)
+            run_until_stopped(settings, watch.run)
 
 
 def _now_us() -> int:
