@@ -1,0 +1,114 @@
+// §10: the steps over a whole archive, of which a copy is at hand: no versions, no locks (steps 2 and 12).
+import { Refused, sha256 } from './avro.mjs';
+import { listSegments, Schemas } from './archive.mjs';
+import { checkContents } from './contents.mjs';
+import { genuineCheckpoint, Keyring, parseCertificate, parseCheckpoint } from './note.mjs';
+import { parseSegment } from './records.mjs';
+import { checkRuns } from './runs.mjs';
+import { checkSegment } from './segment.mjs';
+
+const orNull = (fn) => {
+  try { return fn(); } catch (e) { if (e instanceof Refused) return null; throw e; }
+};
+
+function readCertificates(objects, root, findings) {
+  const keyring = new Keyring();
+  for (const [key, bytes] of objects) {
+    if (!key.startsWith('keys/')) continue;
+    const cert = orNull(() => parseCertificate(bytes, root));
+    if (cert && key === `keys/${cert.id}.cert`) keyring.add(cert);
+    else findings.push({ finding: 'UNKNOWN-KEY', step: 1, chain: '', seq: null, count: 1 });
+  }
+  return keyring;
+}
+
+// Steps 3 to 10 along one chain. An object that cannot be used leaves no `before` to the next one.
+function checkChain(chain, list, keyring) {
+  const findings = [];
+  const segments = [];
+  const say = (finding, step, seq, count) => findings.push({ finding, step, chain, seq, count });
+  let end = 0;
+  let before = null;
+  let whole = true;
+  list.forEach(({ first, bytes }, i) => {
+    const next = list[i + 1]?.first ?? null;
+    const record = orNull(() => parseSegment(bytes));
+    const usable = record?.chain === chain && record.first_seq === first;
+    const until = next ?? (usable ? first + Math.max(1, record.seals.length) : first + 1);
+    if (first < end) say('FORKED', 4, first, Math.max(1, until - first));
+    if (first > end) { say('MISSING', 4, end, first - end); before = null; whole = false; }
+    if (!usable) say('ALTERED', 3, first, until - first);
+    if (first < end) return; // set aside: the chain that began first goes on
+    if (!usable) { end = until; before = null; whole = false; return; }
+    const segment = checkSegment({ record, bytes, before, next, keyring });
+    // Step 5: the next statement, which is signed, tells what this object was. Where damage has been found, this follows.
+    const previous = before && segment.statement?.previous;
+    if (previous && previous !== sha256(before.bytes).toString('hex') && !before.findings.length) {
+      before.findings.push({ finding: 'ALTERED', step: 5, chain, seq: before.first, count: before.n });
+    }
+    segments.push(segment);
+    end = first + segment.n;
+    before = segment;
+  });
+  return { chain, segments, findings, end, whole };
+}
+
+// The root at a size, if a vouched segment reaches it.
+function rootAt(segments, size) {
+  const s = segments.find((x) => x.vouched && x.first < size && size <= x.first + x.items.length);
+  if (!s) return null;
+  const tree = s.start.copy();
+  for (const item of s.items.slice(0, size - s.first)) tree.add(item.hash);
+  return tree.root();
+}
+
+// Step 14.
+function checkKept(bytes, chains, keyring, say, unsure) {
+  const kept = orNull(() => parseCheckpoint(bytes));
+  const chain = kept?.origin ?? '';
+  if (!kept || !genuineCheckpoint(bytes, chain, keyring)) { say('BAD-SIGNATURE', chain, null, 1); return; }
+  const found = chains.get(chain);
+  const end = found?.end ?? 0;
+  if (end < kept.size) { say('TRUNCATED', chain, end, kept.size - end); return; }
+  const root = rootAt(found.segments, kept.size);
+  if (root && !root.equals(kept.root)) say('FORKED', chain, kept.size - 1, 1);
+  if (!root && kept.size > 0) unsure.push(`whether ${chain} has the kept checkpoint's root: what it covers cannot be used`);
+}
+
+export function verifyArchive({ objects, root, keys, checkpoint }) {
+  const findings = [];
+  const unsure = ['locks and versions: this is a copy'];
+  const keyring = readCertificates(objects, root, findings);
+  const { chains: lists, strays } = listSegments(objects);
+  for (const _ of strays) findings.push({ finding: 'INSERTED', step: 2, chain: '', seq: null, count: 1 });
+
+  const chains = new Map();
+  const schemas = new Schemas(objects);
+  let seals = 0;
+  let valid = 0;
+  const announced = new Map(); // §3: a GENESIS counts the chains of its topic
+  for (const [chain, list] of lists) {
+    const result = checkChain(chain, list, keyring);
+    const contents = result.segments.flatMap((s) => checkContents(s, { objects, keys, schemas }));
+    findings.push(...result.findings, ...result.segments.flatMap((s) => s.findings));
+    seals += result.segments.reduce((sum, s) => sum + s.items.length, 0);
+    valid += result.segments.reduce((sum, s) => sum + s.good.size, 0);
+    chains.set(chain, { ...result, contents, allRead: result.whole && result.segments.every((s) => s.allRead) });
+    const partitions = contents.find((c) => c.seal.kind === 'GENESIS')?.value.partitions ?? 0;
+    announced.set(chain.replace(/\/\d+$/, ''), partitions);
+  }
+  findings.push(...checkRuns(chains, keyring));
+  const step14 = (finding, chain, seq, count) => findings.push({ finding, step: 14, chain, seq, count });
+  if (checkpoint) checkKept(checkpoint, chains, keyring, step14, unsure);
+  else unsure.push('segments cut from the end: no checkpoint was kept');
+  for (const [topic, count] of announced) {
+    const there = [...chains.keys()].filter((c) => c.startsWith(`${topic}/`)).length;
+    if (there < count) unsure.push(`${count - there} of ${count} chains of ${topic} have no segment`);
+  }
+  if (valid < seals) unsure.push(`${seals - valid} records are not VALID`);
+
+  const lenient = (f) => f.step === 13 && (f.finding === 'HOLES' || f.finding === 'SEQUENCE-REUSED');
+  let outcome = 'not verified';
+  if (chains.size && valid === seals && findings.every(lenient)) outcome = findings.length ? 'intact' : 'good';
+  return { outcome, findings, valid, seals, unsure };
+}

