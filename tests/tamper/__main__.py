@@ -1,6 +1,6 @@
 """`make tamper`: an archive is damaged in every bit of one segment and in 10,000 ways at random; each must be found.
 
-    python -m tests.tamper [--sample N] [--edits N] [--seed N] [--jobs N]
+    python -m tests.tamper [--sample N] [--begin BIT] [--edits N] [--seed N] [--jobs N]
 
 Part one flips single bits of a segment of 1,000 seals; part two edits an archive of several chains. Every miss is printed
 with what was done and what was found. Exit status 0 only if there is none.
@@ -20,7 +20,10 @@ from tests.tamper.trials import Tally, Trial, run
 def main() -> int:
     """The command; its exit status."""
     parser = argparse.ArgumentParser(prog="python -m tests.tamper", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--sample", type=int, default=1, help="flip every N-th bit only; 0: none")
+    parser.add_argument(
+        "--sample", type=int, default=1, help="flip every N-th bit only, N odd to meet all bits of a byte; 0: none"
+    )
+    parser.add_argument("--begin", type=int, default=0, help="the first bit, to go on where a run was ended")
     parser.add_argument("--edits", type=int, default=10_000, help="edits at random")
     parser.add_argument("--seed", type=int, default=1, help="of the edits")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
@@ -28,7 +31,7 @@ def main() -> int:
     tallies = []
     if given.sample:
         flips = Flips()
-        tallies.append(_part(flips, range(0, len(flips), given.sample), given.jobs))
+        tallies.append(_part(flips, range(given.begin, len(flips), given.sample), given.jobs))
     if given.edits:
         tallies.append(_part(Edits(given.seed), range(given.edits), given.jobs))
     tried, found = sum(t.tried for t in tallies), sum(t.found for t in tallies)

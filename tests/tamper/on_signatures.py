@@ -99,7 +99,10 @@ def misplaced(rng: Random, t: Target) -> Damage | None:
     seq = rng.choice([*unsigned, t.end + rng.randrange(1000)])
     taken = rng.choice([t, t.elsewhere(rng)]).segment.signatures[0][1]
     archive = t.edited(lambda s: replace(s, signatures=tuple(sorted((*s.signatures, (seq, taken)), key=lambda g: g[0]))))
-    return Damage(f"a signature for seq {seq}", archive, (t.found("BAD-SIGNATURE", seq),))
+    found = t.found("BAD-SIGNATURE", seq)
+    return Damage(
+        f"a signature for seq {seq}", archive, (found,), copied=seq >= t.end
+    )  # of that number a later segment has one
 
 
 def of_another_chain(rng: Random, t: Target) -> Damage:

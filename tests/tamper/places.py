@@ -13,7 +13,8 @@ from enum import StrEnum
 class Part(StrEnum):
     """Parts of a segment that a flipped bit damages in different ways."""
 
-    FRAME = "frame"  # the file's header and sync markers, the record's first fields, counts and lengths
+    FRAME = "frame"  # the file's header and sync markers, the record's first fields, counts
+    LENGTH = "length"  # of a seal
     SEAL = "seal"
     SIGNATURE_SEQ = "signature's seq"
     SIGNATURE_KEY = "signature's key"
@@ -78,7 +79,9 @@ def places_of(data: bytes) -> list[Place]:
     for _ in _items(walk):
         walk.skip(32)  # frontier
     for index in _items(walk):
-        size, start = walk.long(), walk.at
+        start, size = walk.at, walk.long()
+        walk.mark(start, Place(Part.LENGTH, first + index))
+        start = walk.at
         walk.skip(size)
         walk.mark(start, Place(Part.SEAL, first + index))
     for _ in _items(walk):

@@ -32,6 +32,7 @@ from tests.archives import (
     epoch,
     public_of,
 )
+from tests.tamper.repeatable import repeatable
 from tests.test_tamper import flat
 
 NAMES = (*CHAINS, layout.chain_name("audit.example", "local", "audit.raw", TOPIC_UUID, 0, len(CHAINS)))
@@ -159,7 +160,9 @@ Draw = Callable[[Random, Target], Damage | None]
 @cache
 def trail() -> Built:
     """The archive. Shared: damage copies."""
-    built = build({chain: _chain(chain, number) for number, chain in enumerate(NAMES)})
+    with repeatable():
+        chains = {chain: _chain(chain, number) for number, chain in enumerate(NAMES)}
+    built = build(chains)
     expired = certificate("archive-expired", Role.ARCHIVE, PART, after_s=EXPIRED_S)
     built.archive.put(certificate_key_of("archive-expired"), expired)
     return built
