@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
+from uuid import UUID
 
 import structlog
 import typer
@@ -59,6 +60,15 @@ def explained() -> Iterator[None]:
     except tuple(kind for kind, _ in codes) as error:
         say(str(error))
         raise typer.Exit(next(code for kind, code in codes if isinstance(error, kind))) from None
+
+
+def event_uuid(text: str) -> UUID:
+    """An event's id as people give it; what is none ends the command, as wrong usage."""
+    try:
+        return UUID(text)
+    except ValueError:
+        say("EVENT_ID must be a UUID")
+        raise typer.Exit(EXIT_USAGE) from None
 
 
 def say(message: str) -> None:

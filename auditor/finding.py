@@ -63,7 +63,7 @@ def find_event(
     documents = Documents(source)
     unreadable: list[str] = []
     if place is not None:
-        likely = _segment_with(source, *place)
+        likely = segment_with(source, *place)
         with suppress(EvidenceError):
             found = None if likely is None else _in_segment(source, likely, event_id, keyring, openers, documents)
             if found is not None:
@@ -83,7 +83,7 @@ def find_event(
     return None
 
 
-def _segment_with(source: Source, chain: str, seq: int) -> StoredObject | None:
+def segment_with(source: Source, chain: str, seq: int) -> StoredObject | None:
     """The last segment of a chain that begins at or before a seq."""
     found = None
     for stored in source.list(segments_prefix(chain)):

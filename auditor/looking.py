@@ -10,11 +10,10 @@ from uuid import UUID
 
 from auditor.access import Access, Act
 from auditor.archive import ArchiveReader
-from auditor.commands.verify import openers_of
 from auditor.console import say
 from auditor.finding import Found, find_event
 from auditor.query.index import HotIndex
-from keystore import load_root
+from auditor.trust import openers_of, root_of
 from schemas.settings import Settings
 from sealtrail.certificate import Keyring, verify_certificate
 from sealtrail.errors import EvidenceError, SealtrailError, TransientError
@@ -49,15 +48,13 @@ def look(settings: Settings, act: Act, purpose: str, prefix: str, use: Callable[
         ContractError: the policy does not allow it; a record that was found and may not be shown is not told from that.
         ConfigError, TransientError, UndecidedError, EvidenceError: see `find_event`.
     """
-    settings.require("root_vkey", "keys")
-    if settings.root_vkey is None:
-        raise AssertionError("require() lets no empty setting pass")
-    wanted = UUID(act.which)
+    settings.require("keys")
+    root, wanted = root_of(settings), UUID(act.which)
     with Access(settings, purpose) as access:
         stated = access.open(act)
         indexed = _indexed(settings, wanted)
         source = ArchiveReader(settings)
-        keyring = archived_keyring(source, load_root(settings.root_vkey))
+        keyring = archived_keyring(source, root)
         place = None if indexed is None else (indexed[1], indexed[2])
         found = find_event(source, wanted.bytes, keyring, openers_of(settings), prefix, place)
         if found is None and indexed is not None:

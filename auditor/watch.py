@@ -32,13 +32,12 @@ from prometheus_client import Counter, Gauge
 from processors.detect.finding import FINDING
 from schemas.emitter import Emitter
 from sealtrail.checkpoint import parse_checkpoint
-from sealtrail.documents import Documents
 from sealtrail.errors import EvidenceError, TransientError, UndecidedError
 from sealtrail.extent import Extent
 from sealtrail.report import Finding, Report
 from sealtrail.seal import DEPLOYMENT_TENANT
 from sealtrail.source import Source
-from sealtrail.verify import Trust, conclude, plan, verify_archive, verify_chain
+from sealtrail.verify import Trust, verify_archive
 
 OVERDUE = 3  # rounds, or cycles, that may be missed before it is said
 LONGEST_WAIT_S = 60.0  # between two tries of a store that is away
@@ -194,10 +193,7 @@ class Watch:
                 raise StoppedError
             self._round()
 
-        made = plan(self._source, self._trusting(), self._prefix)
-        documents = Documents(self._source)
-        results = [verify_chain(self._source, made, chain, documents, between) for chain in made.parts]
-        report = conclude(self._source, made, results)
+        report = verify_archive(self._source, self._trusting(), prefix=self._prefix, progress=between)
         self._take(report, "cycle")
         self._say(completed(report, self._prefix, time.monotonic() - began))
 

@@ -83,7 +83,7 @@ def inclusion_proof(leaves: Sequence[bytes], index: int) -> list[bytes]:
         raise ValueError(f"no leaf {index} among {len(leaves)}")
     if len(leaves) == 1:
         return []
-    split = _split(len(leaves))
+    split = split_of(len(leaves))
     if index < split:
         return [*inclusion_proof(leaves[:split], index), root_of(leaves[split:])]
     return [*inclusion_proof(leaves[split:], index - split), root_of(leaves[:split])]
@@ -99,7 +99,7 @@ def consistency_proof(leaves: Sequence[bytes], old_size: int) -> list[bytes]:
 def _subproof(leaves: Sequence[bytes], old_size: int, *, complete: bool) -> list[bytes]:
     if old_size == len(leaves):
         return [] if complete else [root_of(leaves)]
-    split = _split(len(leaves))
+    split = split_of(len(leaves))
     if old_size <= split:
         return [*_subproof(leaves[:split], old_size, complete=complete), root_of(leaves[split:])]
     return [*_subproof(leaves[split:], old_size - split, complete=False), root_of(leaves[:split])]
@@ -174,6 +174,6 @@ def verify_consistency(old_size: int, old_root: bytes, new_size: int, new_root: 
         raise EvidenceError("consistency proof leads to other roots")
 
 
-def _split(size: int) -> int:
+def split_of(size: int) -> int:
     """The largest power of two below `size`, for size > 1."""
     return 1 << ((size - 1).bit_length() - 1)

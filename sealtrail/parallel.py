@@ -18,7 +18,7 @@ from sealtrail.errors import UndecidedError
 from sealtrail.extent import Extent
 from sealtrail.report import Report
 from sealtrail.source import Source
-from sealtrail.verify import WHOLE, ChainResult, Plan, Progress, Trust, conclude, plan, verify_chain
+from sealtrail.verify import WHOLE, ChainResult, Plan, Progress, Trust, carry_out, conclude, plan, verify_chain
 
 LOOK_S = 0.2
 
@@ -69,8 +69,7 @@ def verify_in_processes(
     made = plan(source, trust, prefix, extent)
     started(made.segments)
     if jobs < 2 or len(made.parts) < 2:
-        documents = Documents(source)
-        return conclude(source, made, [verify_chain(source, made, chain, documents, progress) for chain in made.parts])
+        return carry_out(source, made, progress)
     _work = _Work(made, open_source)
     try:
         with ProcessPoolExecutor(min(jobs, len(made.parts)), mp_context=_FORK) as pool:

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 from sealtrail.certificate import Keyring
 from sealtrail.errors import EvidenceError
-from sealtrail.merkle import Frontier, node_hash, verify_inclusion
+from sealtrail.merkle import Frontier, node_hash, root_of, split_of, verify_inclusion
 from sealtrail.note import _base64
 from sealtrail.seal import Seal, SealedEvent, decode_seal, decode_sealed_event, encode_sealed_event, leaf_hash
 from sealtrail.segment import Segment
@@ -151,7 +151,7 @@ class _Tree:
         """Hashes from the sibling of leaf `index` (not before `first`) up to the root's children."""
         start, end, siblings = 0, self._size, []
         while end - start > 1:
-            split = start + (1 << ((end - start - 1).bit_length() - 1))
+            split = start + split_of(end - start)
             if index < split:
                 siblings.append(self._node(split, end))
                 end = split
@@ -166,9 +166,6 @@ class _Tree:
         if known is not None:
             return known
         if start >= self._first:
-            frontier = Frontier()
-            for leaf in self._leaves[start - self._first : end - self._first]:
-                frontier.append(leaf)
-            return frontier.root()
-        split = start + (1 << ((end - start - 1).bit_length() - 1))
+            return root_of(self._leaves[start - self._first : end - self._first])
+        split = start + split_of(end - start)
         return node_hash(self._node(start, split), self._node(split, end))

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sealtrail.errors import EvidenceError
-from sealtrail.merkle import node_hash
+from sealtrail.merkle import root_of
 from sealtrail.seal import MAX_SEAL_SIZE, leaf_hash
 
 WIDTH = 256
@@ -69,8 +69,6 @@ class Tiler:
             return
         yield tile_path(level, self._filled[level]), b"".join(hashes)
         self._filled[level] += 1
-        nodes = hashes.copy()
+        root = root_of(hashes)
         hashes.clear()
-        while len(nodes) > 1:
-            nodes = [node_hash(nodes[i], nodes[i + 1]) for i in range(0, len(nodes), 2)]
-        yield from self._put(level + 1, nodes[0])
+        yield from self._put(level + 1, root)

@@ -99,7 +99,11 @@ def verify_archive(
         UndecidedError: the store did not answer a listing, or give a certificate that it lists, so that nothing
             can be said of the whole.
     """
-    made = plan(source, trust, prefix, extent)
+    return carry_out(source, plan(source, trust, prefix, extent), progress)
+
+
+def carry_out(source: Source, made: Plan, progress: Progress | None = None) -> Report:
+    """Verify what a plan says, one chain after the other. Raises UndecidedError, see `verify_archive`."""
     documents = Documents(source)
     return conclude(source, made, (verify_chain(source, made, chain, documents, progress) for chain in made.parts))
 

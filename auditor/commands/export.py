@@ -17,7 +17,7 @@ import typer
 from auditor.archive import ArchiveReader
 from auditor.console import AsJson, ConfigFile, explained, say, settings_of
 from auditor.looking import archived_keyring
-from keystore import load_root
+from auditor.trust import root_of
 from sealtrail.certificate import Keyring
 from sealtrail.errors import ConfigError, EvidenceError
 from sealtrail.layout import CHAINS, parse_segment_key
@@ -39,11 +39,8 @@ def export(
     """Export each chain's tree as C2SP tlog-tiles, for checkers that are not ours."""
     with explained():
         settings = settings_of(config, "reader")
-        settings.require("root_vkey")
-        if settings.root_vkey is None:
-            raise AssertionError("require() lets no empty setting pass")
         source = ArchiveReader(settings)
-        logs = export_tiles(source, archived_keyring(source, load_root(settings.root_vkey)), tiles, chain)
+        logs = export_tiles(source, archived_keyring(source, root_of(settings)), tiles, chain)
     for name, size in logs.items():
         say(f"{name}: {size:,} entries in {tiles / name}")
     if as_json:

@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
@@ -17,7 +16,7 @@ from auditor.archive import ArchiveReader
 from auditor.console import EXIT_FAILED, AsJson, ConfigFile, explained, say, settings_of
 from auditor.holds.holding import Holder, check, lift, place
 from auditor.holds.registry import Registry
-from auditor.query.build import moment
+from auditor.query.build import micros
 from keystore import Keystore, load_keyring, load_root
 from producers.audit import AuditProducer
 from schemas.search_names import CLASSES
@@ -52,7 +51,7 @@ def place_command(
 ) -> None:
     """Copy what is archived in scope under S3 legal hold; answers once it is in force. Again: adds what came since."""
     with explained():
-        scope = Scope(tenant, _classes(log_class or []), _micros(since, "--from"), _micros(until, "--to"))
+        scope = Scope(tenant, _classes(log_class or []), micros(since, "--from"), micros(until, "--to"))
         with opened(settings_of(config, SOURCE)) as holder:
             done = place(holder, matter, scope, reason, ticket)
     event = str(UUID(bytes=done.event))
@@ -143,7 +142,3 @@ def _classes(names: list[str]) -> tuple[str, ...]:
         if name.lower() not in known:
             raise ContractError("class", f"there are {', '.join(sorted(known))}")
     return tuple(sorted({name.lower() for name in names}))
-
-
-def _micros(text: str, option: str) -> int | None:
-    return None if not text else int(datetime.fromisoformat(moment(text, option)).timestamp() * 1_000_000)

@@ -15,7 +15,7 @@ import typer
 
 from auditor.access import Act
 from auditor.commands.search import Purpose
-from auditor.console import EXIT_FAILED, EXIT_USAGE, AsJson, ConfigFile, explained, say, settings_of
+from auditor.console import EXIT_FAILED, AsJson, ConfigFile, event_uuid, explained, say, settings_of
 from auditor.export import export
 from auditor.looking import Looked, look
 from schemas.settings import Settings
@@ -42,11 +42,7 @@ def prove(
 
     The record leaves in clear, so this is an export: an event, sealed before anything is written.
     """
-    try:
-        wanted = UUID(event_id)
-    except ValueError:
-        say("EVENT_ID must be a UUID")
-        raise typer.Exit(EXIT_USAGE) from None
+    wanted = event_uuid(event_id)
     file = output or Path(f"{wanted}{SUFFIX}")
     with explained():
         done = run_prove(settings_of(config, "reader"), wanted, purpose, file, chain, ticket, approver)

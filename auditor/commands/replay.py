@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, TextIO
 
@@ -19,7 +18,7 @@ from auditor.commands.search import Purpose, Tenant
 from auditor.console import EXIT_FAILED, EXIT_USAGE, AsJson, ConfigFile, explained, say, settings_of
 from auditor.export import export
 from auditor.printing import event_document, seal_document
-from auditor.query.build import moment
+from auditor.query.build import micros
 from auditor.replay import Range, Replayed, TopicFinding, Walk, replay
 from kafkaio.reader import PartitionReader
 from kafkaio.transaction import Ends
@@ -103,7 +102,7 @@ def replay_command(
         raise typer.Exit(EXIT_USAGE)
     with explained():
         settings = settings_of(config, "reader")
-        wanted = Range(from_offset, to_offset, _micros(since, "--from"), _micros(until, "--to"), from_seq, to_seq)
+        wanted = Range(from_offset, to_offset, micros(since, "--from"), micros(until, "--to"), from_seq, to_seq)
         act = Act(
             "trail.replay_counted" if dry_run else "trail.replayed",
             "range",
@@ -229,7 +228,3 @@ def _report(outcome: Outcome, dry_run: bool) -> None:
             f"{finding.kind} partition {finding.partition} offset {finding.offset} seq {finding.seq}: {finding.detail} "
             f"({finding.chain or 'chain unknown'})"
         )
-
-
-def _micros(text: str, option: str) -> int | None:
-    return None if not text else int(datetime.fromisoformat(moment(text, option)).timestamp() * 1_000_000)

@@ -9,10 +9,9 @@ import typer
 from prometheus_client import start_http_server
 
 from auditor.archive import ArchiveReader
-from auditor.commands.verify import openers_of
 from auditor.console import ConfigFile, explained, run_until_stopped, settings_of
+from auditor.trust import openers_of, root_of
 from auditor.watch import Kept, Times, Watch
-from keystore import load_root
 from processors.assembly import pipeline_of
 from processors.sealer import Sealer
 from producers.audit import AuditProducer
@@ -85,10 +84,10 @@ def verifier(
     """The archive, verified for ever: new segments as they come, all of it again in each cycle; findings are events."""
     with explained():
         settings = settings_of(config, "verifier")
-        settings.require("root_vkey", "verifier_state")
-        if settings.root_vkey is None or settings.verifier_state is None:
+        settings.require("verifier_state")
+        if settings.verifier_state is None:
             raise AssertionError("require() lets no empty setting pass")
-        trust = Trust(load_root(settings.root_vkey), openers_of(settings))
+        trust = Trust(root_of(settings), openers_of(settings))
         times = Times(settings.verify_new_s, settings.verify_cycle_s)
         prefix = chain or f"{settings.authority}/{settings.deployment}/"
         with AuditProducer(settings, "verifier", instance) as emitter:

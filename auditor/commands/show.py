@@ -10,7 +10,7 @@ import typer
 
 from auditor.access import Act
 from auditor.commands.search import Purpose
-from auditor.console import EXIT_FAILED, EXIT_USAGE, AsJson, ConfigFile, explained, say, settings_of
+from auditor.console import EXIT_FAILED, AsJson, ConfigFile, event_uuid, explained, say, settings_of
 from auditor.finding import Found
 from auditor.looking import Place, look
 from auditor.printing import event_document, seal_document, time_text
@@ -31,11 +31,7 @@ def show(
 
     Looking at it is an event itself, sealed before anything is shown.
     """
-    try:
-        wanted = UUID(event_id)
-    except ValueError:
-        say("EVENT_ID must be a UUID")
-        raise typer.Exit(EXIT_USAGE) from None
+    wanted = event_uuid(event_id)
     with explained():
         document = run_show(settings_of(config, "reader"), wanted, purpose, chain)
     if document is None:

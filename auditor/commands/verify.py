@@ -15,18 +15,15 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from auditor.archive import ArchiveReader
 from auditor.console import EXIT_FAILED, EXIT_PARTIAL, AsJson, ConfigFile, explained, say, settings_of
-from keystore import Keystore, load_root
+from auditor.trust import openers_of, root_of
 from schemas.settings import Settings
 from sealtrail.__main__ import at_us, read_checkpoints
-from sealtrail.contents import Openers
 from sealtrail.errors import ConfigError, EvidenceError
 from sealtrail.extent import Extent
 from sealtrail.parallel import verify_in_processes
 from sealtrail.report import Report
 from sealtrail.text import lines
 from sealtrail.verify import WHOLE, Trust
-
-TENANT_DATA = "tenant-data-"
 
 
 def verify(
@@ -87,14 +84,11 @@ def verify_store(
         ConfigError: a setting or a checkpoint file is unusable.
         UndecidedError: the store does not answer a listing.
     """
-    settings.require("root_vkey")
-    if settings.root_vkey is None:
-        raise AssertionError("require() lets no empty setting pass")
     try:
         kept = read_checkpoints(checkpoints)
     except (OSError, EvidenceError) as error:
         raise ConfigError(f"--checkpoint: {error}") from error
-    trust = Trust(load_root(settings.root_vkey), openers_of(settings), kept)
+    trust = Trust(root_of(settings), openers_of(settings), kept)
     columns = (
         TextColumn("{task.completed} of {task.total} segments"),
         BarColumn(),
@@ -119,15 +113,6 @@ def verify_store(
             started=lambda segments: bar.update(task, total=segments),
             progress=progress,
         )
-
-
-def openers_of(settings: Settings) -> Openers:
-    """What opens the tenants' contents, from the role's own keys; none if it has no keys."""
-    if not settings.keys:
-        return {}
-    keystore = Keystore.open(settings.keys)
-    openers = [keystore.opener(name) for name in keystore.names() if name.startswith(TENANT_DATA)]
-    return {opener.key_id: opener.open for opener in openers}
 
 
 def _save(report: Report, folder: Path) -> None:

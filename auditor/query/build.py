@@ -78,6 +78,11 @@ def _clauses(name: str, form: Form, path: str, value: str, hashed: Callable[[str
     return [{"term": {path: {Form.UPPER: value.upper(), Form.LOWER: value.lower()}.get(form, value)}}]
 
 
+def micros(text: str, name: str) -> int | None:
+    """Microseconds since 1970 of what `moment` takes; None of nothing. Raises ContractError."""
+    return int(datetime.fromisoformat(moment(text, name)).timestamp() * 1_000_000) if text else None
+
+
 def moment(text: str, name: str) -> str:
     """A day or an RFC 3339 time as one; without an offset it is UTC. Raises ContractError."""
     try:

@@ -85,8 +85,8 @@ def _table(rows: list[Row]) -> None:
 
 def _conclude(report: Reporter, checks: Checks, session: Session, up_s: float, total_s: float) -> None:
     report.line("")
-    for check in checks.all:
-        report.line(f"{'ok  ' if check.good else 'FAIL'}  {check.claim}: {check.measured}")
+    for line in checks.lines():
+        report.line(line)
     report.line("")
     report.line(f"took {total_s:.0f} s, of which {up_s:.0f} s to bring the stack up")
     report.line(f"archive copy (clean, tampered): {session.folder}")

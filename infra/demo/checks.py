@@ -25,6 +25,10 @@ class Checks:
         """Every claim held, and there was at least one."""
         return bool(self.all) and all(check.good for check in self.all)
 
+    def lines(self) -> list[str]:
+        """What a person reads of each."""
+        return [f"{'ok  ' if check.good else 'FAIL'}  {check.claim}: {check.measured}" for check in self.all]
+
     def add(self, check: Check) -> None:
         """One more."""
         self.all.append(check)

@@ -18,6 +18,7 @@ from uuid import UUID
 from botocore.exceptions import ClientError
 
 from auditor.archive import ArchiveReader
+from auditor.finding import segment_with
 from infra.bucket import s3_client
 from infra.demo.path import Receivers
 from infra.demo.session import Session
@@ -25,7 +26,6 @@ from infra.demo.trail import Sealed
 from infra.seaweed import Credentials
 from schemas.search_names import alias
 from sealtrail.errors import ConfigError
-from sealtrail.layout import parse_segment_key, segments_prefix
 from sealtrail.seal import decode_seal
 from sealtrail.segment import Segment, decode_segment
 from sealtrail.source import StoredObject
@@ -141,10 +141,7 @@ class Follower:
         return s3_client(settings.archive_endpoint, settings.archive_ca, given)
 
     def _archived(self, record: Sealed) -> tuple[StoredObject, Segment] | None:
-        last: StoredObject | None = None
-        for stored in self._reader.list(segments_prefix(record.seal.chain)):
-            if not stored.is_marker and parse_segment_key(stored.key)[1] <= record.seal.seq:
-                last = stored
+        last = segment_with(self._reader, record.seal.chain, record.seal.seq)
         if last is None:
             return None
         segment = decode_segment(self._reader.read(last.key, last.version))

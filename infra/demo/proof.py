@@ -10,16 +10,15 @@ from pathlib import Path
 from uuid import UUID
 
 from auditor.archive import ArchiveReader
-from auditor.commands.verify import openers_of, verify_store
+from auditor.commands.verify import verify_store
 from auditor.copying import copy_archive
 from auditor.finding import find_event
 from auditor.looking import archived_keyring
+from auditor.trust import openers_of, root_of
 from infra.demo.checks import Check, Checks
 from infra.demo.path import raw_end
 from infra.demo.session import Session
-from keystore import load_root
 from sealtrail.checkpoint import parse_checkpoint
-from sealtrail.errors import ConfigError
 from sealtrail.layout import CHAINS, parse_segment_key, segments_prefix
 from sealtrail.report import Report
 from sealtrail.segment import decode_segment
@@ -55,10 +54,8 @@ def _counts(checks: Checks, session: Session, report: Report) -> None:
 
 def _show(session: Session, checks: Checks, event_id: bytes) -> None:
     settings = session.settings("reader")
-    if settings.root_vkey is None:
-        raise ConfigError("setting root_vkey is missing (role reader)")
     source = ArchiveReader(settings)
-    keyring = archived_keyring(source, load_root(settings.root_vkey))
+    keyring = archived_keyring(source, root_of(settings))
     found = find_event(source, event_id, keyring, openers_of(settings), session.chain_prefix)
     claim = "the retention edit is found again by its event id, with its proofs"
     if found is None:

@@ -72,23 +72,15 @@ def check_stores(session: Session, receivers: Receivers, trail: Trail, facts: Pa
             f"{len(documents):,} documents, {trail.routed[Route.HOT]:,} seals",
         )
     )
-    wanted = {f"{chain}:{seq}" for chain, seq in trail.places[Route.SIEM]}
-    repeats = sum(len(copies) - 1 for copies in receivers.hec.got.values())
-    checks.add(
-        Check(
-            "both collectors hold what is routed to the SIEM, and nothing else",
-            set(receivers.hec.got) == wanted == syslog_ids(receivers),
-            f"{len(receivers.hec.got):,} and {len(syslog_ids(receivers)):,} of {len(wanted):,}; {repeats} repeats",
-        )
-    )
+    checks.add(collected(receivers, trail))
     on_topic = list(_siem_topic(session))
     debug = sum(decode_seal(decode_sealed_event(value).seal).log_class is LogClass.DEBUG for value in on_topic)
-    collected = sum(e["metadata"]["log_name"] == "debug" for e in receivers.hec.events().values())
+    forwarded = sum(e["metadata"]["log_name"] == "debug" for e in receivers.hec.events().values())
     checks.add(
         Check(
             "no debug event in the SIEM, nor on its topic",
-            debug == collected == 0 and trail.classes[LogClass.DEBUG] > 0 and len(on_topic) == len(wanted),
-            f"{collected} and {debug} of {trail.classes[LogClass.DEBUG]} sealed",
+            debug == forwarded == 0 and trail.classes[LogClass.DEBUG] > 0 and len(on_topic) == len(trail.places[Route.SIEM]),
+            f"{forwarded} and {debug} of {trail.classes[LogClass.DEBUG]} sealed",
         )
     )
     stores = {
@@ -109,6 +101,18 @@ def check_stores(session: Session, receivers: Receivers, trail: Trail, facts: Pa
         )
     )
     return checks
+
+
+def collected(receivers: Receivers, trail: Trail) -> Check:
+    """Whether the two collectors hold each record that the policy routes to the SIEM, by its id."""
+    wanted = {f"{chain}:{seq}" for chain, seq in trail.places[Route.SIEM]}
+    got, logged = dict(receivers.hec.got), syslog_ids(receivers)
+    repeats = sum(len(copies) - 1 for copies in got.values())
+    return Check(
+        "both collectors hold what is routed to the SIEM, and nothing else",
+        set(got) == wanted == logged,
+        f"{len(got):,} and {len(logged):,} of {len(wanted):,}; {repeats:,} repeats",
+    )
 
 
 def _siem_topic(session: Session) -> Iterator[bytes]:

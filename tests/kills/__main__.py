@@ -16,7 +16,7 @@ from random import Random
 
 from auditor.archive import ArchiveReader
 from infra.demo.checks import Check, Checks
-from infra.demo.path import Receivers, raw_end, start_all
+from infra.demo.path import Receivers, await_sealed, raw_end, start_all
 from infra.demo.session import Session
 from infra.demo.stores import drain
 from infra.demo.trail import Trail
@@ -25,7 +25,7 @@ from infra.stack import DEFAULT_STATE, Stack
 from kafkaio.transaction import Ends
 from schemas.catalogue import topic_name
 from schemas.search_names import alias
-from sealtrail.errors import SealtrailError, TransientError
+from sealtrail.errors import SealtrailError
 from sealtrail.layout import CHAINS
 from sinks.search.assembly import search_client
 from tests.faults.store import Fault as StoreFault
@@ -35,8 +35,6 @@ from tests.kills.tally import tally
 from tests.kills.victims import Fault, Killer, Victim, archive_fault, inside_request, sealer_fault
 
 SILENCE_S = 15.0  # a killed source is found while the others are being killed
-FOUND_S = 120.0
-LOOK_S = 0.5
 ABANDONED = "abandoned"
 
 
@@ -90,7 +88,8 @@ def run(session: Session, rate: float, times: int, seed: int) -> Checks:
     checks = Checks()
     with Load(session.settings("loadgen"), rate) as load:
         _abandon(session, receivers)
-        killers = [Killer(session, victim, Random(f"{seed}/{victim.role}"), times) for victim in victims(session, receivers)]
+        planned = victims(session, receivers)
+        killers = [Killer(session, victim, Random(f"{seed}/{victim.role}"), times) for victim in planned]
         started = time.monotonic()
         for killer in killers:
             killer.start()
@@ -102,7 +101,7 @@ def run(session: Session, rate: float, times: int, seed: int) -> Checks:
     checks.add(
         Check(
             "each process was killed at random and inside each of its acts",
-            all(len(k.killed) == times + len(v.faults) for k, v in zip(killers, victims(session, receivers), strict=True)),
+            all(len(k.killed) == times + len(v.faults) for k, v in zip(killers, planned, strict=True)),
             f"{kills} kills, of which {sum(k.killed.count('at random') for k in killers)} at random",
         )
     )
@@ -127,13 +126,7 @@ def _abandon(session: Session, receivers: Receivers) -> None:
 
 def _await_detected(session: Session, trail: Trail) -> None:
     """Everything is sealed, and the detector has read it and said what it had to say of it."""
-    expected, deadline = raw_end(session), time.monotonic() + FOUND_S
-    while trail.accounted < expected:
-        trail.refresh()
-        session.check_alive()
-        if time.monotonic() > deadline:
-            raise TransientError(f"only {trail.accounted:,} of {expected:,} raw records are sealed")
-        time.sleep(LOOK_S)
+    await_sealed(session, trail, raw_end(session))
     reference.await_read(session, reference.ends_of(session))
 
 
@@ -173,8 +166,8 @@ def main() -> int:
         print(f"kills: {error}", file=sys.stderr)
         return 1
     report.line("")
-    for check in checks.all:
-        report.line(f"{'ok  ' if check.good else 'FAIL'}  {check.claim}: {check.measured}")
+    for line in checks.lines():
+        report.line(line)
     report.line("KILLS PASSED" if checks.good else "KILLS FAILED")
     return 0 if checks.good else 1
 

@@ -9,8 +9,8 @@ from typing import Any, Self
 
 from producers.audit import AuditProducer
 from schemas.settings import Settings
+from tests.pipeline import draft as mixture
 
-TENANTS = ("acme", "globex", "initech")
 SOURCE = "loadgen"
 INSTANCES = 8  # runs, each on a partition of its own: enough to meet all four
 ACCOUNTS = 30  # whose logins fail
@@ -18,19 +18,8 @@ CLOSE_S = 120.0  # until Kafka, on a loaded machine, has acknowledged everything
 
 
 def draft(number: int) -> dict[str, Any]:
-    """Of each tenant messages, member changes, failed logins of many accounts, debug."""
-    kind = number // len(TENANTS) % 4
-    return {
-        "tenant": TENANTS[number % len(TENANTS)],
-        "event_name": ("chat.message.delivered", "chat.permission.granted", "chat.login.failed", "chat.debug.step")[kind],
-        "event_type": ("MESSAGE", "ADMIN", "AUTHENTICATION", "OTHER")[kind],
-        "result": "FAILURE" if kind == 2 else "SUCCESS",
-        "effect": "ATTEMPTED" if kind == 2 else "EFFECTIVE",
-        "object": {"type": "room", "id": f"room-{number % 5}"},
-        "correlation_id": f"lineage-{number // 12}",
-        "ticket": "CHG-7" if kind == 1 else None,
-        "actor": {"kind": "USER", "id": f"u-{number // 12 % ACCOUNTS}", "display": None},
-    }
+    """The tests' mixture of all tenants, by many accounts."""
+    return {**mixture(number), "actor": {"kind": "USER", "id": f"u-{number // 12 % ACCOUNTS}", "display": None}}
 
 
 class Load:

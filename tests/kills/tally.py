@@ -6,12 +6,12 @@ from collections import Counter
 from uuid import UUID
 
 from auditor.archive import ArchiveReader
-from auditor.commands.verify import openers_of, verify_store
+from auditor.commands.verify import verify_store
+from auditor.trust import openers_of
 from infra.demo.checks import Check, Checks
-from infra.demo.follow import syslog_ids
 from infra.demo.path import Receivers, raw_end
 from infra.demo.session import Session
-from infra.demo.stores import documents_of
+from infra.demo.stores import collected, documents_of
 from infra.demo.trail import Trail
 from schemas.search_names import alias
 from sealtrail.layout import CHAINS
@@ -70,23 +70,15 @@ def _verified(checks: Checks, session: Session, trail: Trail) -> None:
 
 
 def _siem(checks: Checks, receivers: Receivers, trail: Trail) -> None:
-    wanted = {f"{chain}:{seq}" for chain, seq in trail.places[Route.SIEM]}
-    got = dict(receivers.hec.got)
-    checks.add(
-        Check(
-            "both collectors hold what is routed to the SIEM, and nothing else",
-            set(got) == wanted == syslog_ids(receivers),
-            f"{len(got):,} and {len(syslog_ids(receivers)):,} of {len(wanted):,}",
-        )
-    )
-    repeats = {uid: copies for uid, copies in got.items() if len(copies) > 1}
+    checks.add(collected(receivers, trail))
+    repeats = {uid: copies for uid, copies in receivers.hec.got.items() if len(copies) > 1}
     other = sum(len(set(copies)) > 1 for copies in repeats.values())
     messages = Counter(receivers.syslog.messages)
     again = sum(messages.values()) - len(messages)
     checks.add(
         Check(
             "repeats to the SIEM keep their id, and their bytes",
-            bool(repeats) and not other and len(messages) == len(wanted),
+            bool(repeats) and not other and len(messages) == len(trail.places[Route.SIEM]),
             f"{sum(map(len, repeats.values())) - len(repeats):,} repeats at the collector, {again:,} at the syslog server; "
             f"{other} differ from the first",
         )
