@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sealtrail.certificate import Keyring, verify_certificate
+from sealtrail.certificate import verify_certificate
 from sealtrail.errors import ConfigError, EvidenceError
+from sealtrail.keyring import Keyring
 from sealtrail.note import ED25519, NoteKey, parse_vkey
 
 MAX_SIZE = 65_536  # bytes of a file here; real ones are under 1 KiB

@@ -19,8 +19,9 @@ from typing import TypeVar
 from processors.records import RawRecord, Rejection
 from schemas.head import Head
 from schemas.partitioner import partition_of
-from sealtrail.certificate import Certificate, Keyring, Role
+from sealtrail.certificate import Certificate, Role
 from sealtrail.errors import EvidenceError
+from sealtrail.keyring import Keyring
 from sealtrail.seal import Reason
 from sealtrail.session import RUN_SESSION, Run, RunSession, mac_key, record_mac, unwrap_session_key, verify_session
 

@@ -11,8 +11,9 @@ import re
 from keystore import Keystore, Signer, load_keyring, load_root
 from producers.run import OpenRun
 from schemas.settings import Settings
-from sealtrail.certificate import Certificate, Keyring, Role
+from sealtrail.certificate import Certificate, Role
 from sealtrail.errors import ConfigError, ContractError
+from sealtrail.keyring import Keyring
 from sealtrail.session import Run, audience_of, open_run
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,127}")  # as the schema's emitter.source and emitter.instance

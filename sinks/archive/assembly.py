@@ -23,8 +23,8 @@ from schemas.policy import Policy
 from schemas.policy_files import PolicyFiles
 from schemas.registry import Registry, packaged_registry
 from schemas.settings import Settings
-from sealtrail.certificate import Keyring
 from sealtrail.errors import ConfigError
+from sealtrail.keyring import Keyring
 from sinks.archive.checking import TenantReader
 from sinks.archive.documents import Documents
 from sinks.archive.keys import KeyDesk

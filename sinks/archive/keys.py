@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sealtrail.certificate import Certificate, Keyring, Role
+from sealtrail.certificate import Certificate, Role
 from sealtrail.errors import ConfigError, TransientError
+from sealtrail.keyring import Keyring
 
 RELOAD_S = 5.0  # an unknown key id in every record must not mean a folder read for every record
 
