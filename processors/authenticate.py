@@ -69,6 +69,12 @@ class Authenticate:
         self._known: OrderedDict[bytes, _Session] = OrderedDict()
         self._failed: OrderedDict[bytes, tuple[float, str]] = OrderedDict()
 
+    def renew(self, keyring: Keyring, openers: Mapping[bytes, Open]) -> None:
+        """Certificates and pipeline keys as they are now; sessions of sources whose keys ended are forgotten."""
+        self._keyring, self._openers = keyring, openers
+        for digest in [d for d, known in self._known.items() if keyring.ended(known.session.key_id)]:
+            del self._known[digest]
+
     def __call__(self, record: RawRecord, head: Head, partition: int, partitions: int) -> Run:
         header, mac = record.header("st-session"), record.header("st-mac")
         if header is None or mac is None:
@@ -120,6 +126,8 @@ class Authenticate:
         try:
             session = verify_session(header, self._keyring, time_s)
             certificate = self._keyring.find(session.key_id, Role.SOURCE)
+            if self._keyring.ended(session.key_id):
+                return "the source's key ended"
             if session.audience != self._audience:
                 return "session speaks to another topic or deployment"
             open_ = self._openers.get(session.pipeline_key)

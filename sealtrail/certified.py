@@ -5,6 +5,7 @@ What does not verify is a finding, and counts for nothing.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 
 from sealtrail.certificate import Certificate, UnknownRoleError, verify_certificate
@@ -51,9 +52,10 @@ def _ends(source: Source, listed: Iterable[StoredObject], certificates: dict[byt
     ends = []
     for stored in listed:
         try:
-            end = verify_end(source.read(stored.key, stored.version), certificates)
-            if stored.key != end_key(end.key_id, end.successor):
-                raise EvidenceError("it lies under another name than its keys'")
+            data = source.read(stored.key, stored.version)
+            end = verify_end(data, certificates)
+            if stored.key != end_key(end.key_id, hashlib.sha256(data).digest()):
+                raise EvidenceError("it lies under another name than its own")
             ends.append(end)
         except EvidenceError as error:
             report.findings.append(_unknown(stored, error))

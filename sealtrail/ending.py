@@ -33,7 +33,7 @@ from enum import StrEnum
 from sealtrail.certificate import Certificate, Role, format_time, parse_time
 from sealtrail.checkpoint import Sign
 from sealtrail.errors import EvidenceError
-from sealtrail.layout import end_key, is_chain
+from sealtrail.layout import is_chain
 from sealtrail.note import ED25519, NoteKey, _base64, format_note, note_signature, parse_note, verify_note
 
 CONTEXT = "sealtrail/end/v1"
@@ -177,7 +177,7 @@ class Ends:
         for end in ends:
             self._by_key.setdefault(end.key_id, []).append(end.marks)
             for chain, mark in end.marks.items():
-                self._kept.setdefault(chain, {}).setdefault(mark, end_key(end.key_id, end.successor))
+                self._kept.setdefault(chain, {}).setdefault(mark, f"the end of key {end.key_id.hex()}")
 
     def ended(self, key_id: bytes) -> bool:
         """Whether a key's end is stated."""

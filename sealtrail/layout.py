@@ -2,7 +2,7 @@
 
     chains/<chain>/segments/<first seq, 20 digits>.avro
     contents/<class>/<lock date>/<chain>-<first seq, 20 digits>-<attempt>.avro
-    keys/<key id>.cert    keys/<key id>-<successor's>.end
+    keys/<key id>.cert    keys/<key id>-<SHA-256>.end
     schemas/<SHA-256>.avsc    policies/<SHA-256>.toml|.txt    glossary/<SHA-256>.md
 
 The chain's slashes stay slashes. A chain is `<authority>/<deployment>/<raw topic>.<first 8 hex of
@@ -102,9 +102,9 @@ def certificate_key(key_id: bytes) -> str:
     return f"{KEYS}{key_id.hex()}.cert"
 
 
-def end_key(key_id: bytes, successor: bytes) -> str:
-    """The statement of a key's end by a successor."""
-    return f"{KEYS}{key_id.hex()}-{successor.hex()}{END}"
+def end_key(key_id: bytes, digest: bytes) -> str:
+    """A statement of a key's end, by the SHA-256 of its bytes."""
+    return f"{KEYS}{key_id.hex()}-{digest.hex()}{END}"
 
 
 def schema_key(digest: bytes) -> str:

@@ -429,7 +429,8 @@ def ending(archive: Archive, name: str, role: Role, marks: Mapping[str, Mark], l
     successor = verify_certificate(note, ROOT)
     end = End(role, hashlib.sha256(public_of(name)).digest(), successor.key_id, EndReason.SUPERSEDED, START_S, marks)
     copy.put(layout.certificate_key(successor.key_id), note)
-    copy.put(layout.end_key(end.key_id, end.successor), sign_end(end, successor, signing_key(by).sign).encode())
+    data = sign_end(end, successor, signing_key(by).sign).encode()
+    copy.put(layout.end_key(end.key_id, hashlib.sha256(data).digest()), data)
     return copy
 
 

@@ -22,7 +22,7 @@ function readCertificates(objects, root, findings) {
   }
   for (const [key, bytes] of keys.filter(([name]) => name.endsWith('.end'))) {
     const end = orNull(() => parseEnd(bytes));
-    if (end && endCounts(end, keyring) && key === `keys/${end.id}-${end.successor}.end`) keyring.ends.push(end);
+    if (end && endCounts(end, keyring) && key === `keys/${end.id}-${sha256(bytes).toString('hex')}.end`) keyring.ends.push(end);
     else unknown();
   }
   return keyring;
