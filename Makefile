@@ -38,7 +38,7 @@ compose: $(STAMP) ## Start servers and pipeline in containers instead (needs Doc
 	@SEALTRAIL_UID=$$(id -u) SEALTRAIL_GID=$$(id -g) docker compose -f infra/compose.yaml up --build --detach
 
 test: $(STAMP) ## Run all tests against real servers
-	@$(BIN)/python -m pytest $(TESTS)
+	@$(BIN)/python -m tests $(TESTS)
 
 demo: $(STAMP) ## Real events into archive, search and SIEM; six scenarios; verify, and try to break the archive
 	@$(SEALTRAIL) demo

@@ -33,6 +33,21 @@ T = TypeVar("T")
 _numbers = count(1)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--servers`: which half of the tests; `python -m tests` runs both at once."""
+    parser.addoption("--servers", choices=["with", "without"], help="only tests that use the stack, or that do not")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the other half."""
+    wanted = config.getoption("--servers")
+    if wanted is None:
+        return
+    chosen = [item for item in items if ("stack" in getattr(item, "fixturenames", ())) == (wanted == "with")]
+    config.hook.pytest_deselected(items=[item for item in items if item not in set(chosen)])
+    items[:] = chosen
+
+
 @dataclass(frozen=True, slots=True)
 class Deployment:
     """A fresh set of topics and rights on the session's stack; `bucket` is shared unless a test asks for another."""
