@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -137,7 +138,9 @@ def generate(name: str, random: Callable[[int], bytes] = os.urandom) -> tuple[by
 
 
 def write_private(directory: Path, name: str, private: bytes) -> Path:
-    """Write `<name>.key` with mode 0600, durably, and return its path. A key that exists is never overwritten.
+    """Write `<name>.key` with mode 0600, whole and durably, and return its path. A key that exists is never overwritten.
+
+    Written by the superuser, it belongs to whom the folder belongs to: who is to use it.
 
     Raises:
         ConfigError: it exists, it is not 32 bytes, no key has such a name, or the folder cannot be written.
@@ -146,16 +149,33 @@ def write_private(directory: Path, name: str, private: bytes) -> Path:
     if len(private) != KEY_SIZE:
         raise ConfigError(f"key {name}: {len(private)} bytes; expected {KEY_SIZE}")
     path = directory / f"{name}{ENDING}"
+    partial = directory / f".{name}.{secrets.token_hex(8)}"
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             os.write(descriptor, private)
+            if os.geteuid() == 0:
+                owner = directory.stat()
+                os.fchown(descriptor, owner.st_uid, owner.st_gid)
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+        os.link(partial, path)  # refused if there is one
     except OSError as error:
         raise ConfigError(f"key {name}: cannot write {path}: {error.strerror}") from None
+    finally:
+        partial.unlink(missing_ok=True)
     return path
+
+
+def copy_private(origin: Path, directory: Path, name: str) -> None:
+    """Give a key to another holder. One that holds it already keeps it. Raises ConfigError, also when it holds another."""
+    private = FileKeystore(str(origin))._read(name)
+    if (directory / f"{name}{ENDING}").exists():
+        if FileKeystore(str(directory))._read(name) != private:
+            raise ConfigError(f"key {name}: {directory} holds another of that name")
+        return
+    write_private(directory, name, private)
 
 
 Keystore._backends["file"] = FileKeystore

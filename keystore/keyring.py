@@ -15,7 +15,7 @@ import structlog
 from keystore.store import Keystore, Signer
 from sealtrail.certificate import Certificate, Role, verify_certificate
 from sealtrail.ending import MAX_SIZE as MAX_END
-from sealtrail.ending import verify_end
+from sealtrail.ending import counting, verify_end
 from sealtrail.errors import ConfigError, EvidenceError
 from sealtrail.keyring import Keyring
 from sealtrail.layout import END
@@ -62,7 +62,7 @@ def load_keyring(directory: Path, root: NoteKey) -> Keyring:
                 ends.append(verify_end(_read(path, "setting certificates", MAX_END), certificates))
         except EvidenceError as error:
             raise ConfigError(f"setting certificates: {path}: {error}") from error
-    return Keyring(certificates.values(), ends)
+    return Keyring(certificates.values(), counting(ends, certificates))
 
 
 class Certificates:
@@ -111,7 +111,11 @@ def signer_of(
     """
     found = []
     for name in keystore.generations(base):
-        signer = keystore.signer(name)
+        try:
+            signer = keystore.signer(name)
+        except ConfigError as error:
+            _LOG.warning("a key is left out", reason=str(error))  # an older one may do
+            continue
         certificate = keyring.find(signer.key_id, role)
         if certificate is not None and fits(certificate) and not keyring.ended(signer.key_id):
             found.append((signer, certificate))

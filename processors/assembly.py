@@ -34,13 +34,13 @@ def pipeline_of(settings: Settings, keys: SealerKeys | None = None, *, clock: Ca
     return Pipeline(
         decode=Decode(registry),
         authenticate=Authenticate(
-            lambda: held.keyring, held.in_use.openers, audience_of(settings.authority, settings.deployment, topic), topic
+            lambda: held.keyring, held.openers, audience_of(settings.authority, settings.deployment, topic), topic
         ),
         contract=Contract(registry, region=settings.region),
         redaction=RedactionCheck(registry),
         policy=Policy.load(settings.policy),
-        quarantine=held.in_use.quarantine,
-        sealer=held.in_use.sealer,
+        quarantine=held.quarantine,
+        sealer=held.sealer,
         region=settings.region,
         random=secrets.token_bytes,
     )

@@ -20,7 +20,7 @@ from processors.records import RawRecord, Rejection
 from schemas.head import Head
 from schemas.partitioner import partition_of
 from sealtrail.certificate import Certificate, Role
-from sealtrail.errors import EvidenceError
+from sealtrail.errors import EvidenceError, TransientError
 from sealtrail.keyring import Keyring
 from sealtrail.seal import Reason
 from sealtrail.session import RUN_SESSION, Run, RunSession, mac_key, record_mac, unwrap_session_key, verify_session
@@ -42,6 +42,9 @@ class _Session:
 
 class Authenticate:
     """Callable: (raw record, head of its event, its partition, how many there are) to its `Run`; raises `Rejection`.
+
+    TransientError, where a run is opened to a pipeline key that is certified and that this sealer does not hold yet: what is
+    refused is refused for good, so the record waits.
 
     Args:
         load: certified source keys, as they are now; called again when one is unknown.
@@ -122,6 +125,12 @@ class Authenticate:
             return False
         return certificate is not None and not certificate.covers(time_s)
 
+    def _expected(self, pipeline_key: bytes, time_s: float) -> bool:
+        """Whether emitters are told to encrypt to this key: the newest that is certified for us. Then it must come."""
+        part = self._audience.rpartition("/")[0] + "/"
+        newest = self._keyring.newest(Role.PIPELINE, time_s, lambda certificate: certificate.speaks_for(part))
+        return newest is not None and newest.key_id == pipeline_key
+
     def _verify(self, header: bytes, time_s: float) -> _Session | str:
         try:
             session = verify_session(header, self._keyring, time_s)
@@ -131,6 +140,10 @@ class Authenticate:
             if session.audience != self._audience:
                 return "session speaks to another topic or deployment"
             open_ = self._openers.get(session.pipeline_key)
+            if open_ is None and self._expected(session.pipeline_key, time_s):
+                raise TransientError(
+                    f"pipeline key {session.pipeline_key.hex()[:16]}… is certified, and not in this keystore yet", 1
+                )
             if open_ is None or certificate is None:
                 return "session wrapped to a pipeline key that is not this sealer's"
             key = unwrap_session_key(session, open_)

@@ -1,15 +1,16 @@
 """The keys that a sealer works with, as keystore and certificates are now: keys rotate while it runs.
 
-Looked at once a second. A newer key of the same purpose is taken up between two transactions; so is the end of one. What
-cannot be used is refused, loudly, and what was known stays in use, except a sealer's key that ended: nothing is sealed
-with that.
+Looked at once a second, each purpose by itself: what to sign with, what to open with, what to encrypt what is refused to.
+A newer key is taken up between two transactions, and so is the end of one. What cannot be used is refused, loudly, and
+what was known stays in use, except a sealer's key that ended: nothing is sealed with that.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import TypeVar
 
 import structlog
 
@@ -25,16 +26,8 @@ from sealtrail.keyring import Keyring
 
 CHECK_S = 1.0
 
+T = TypeVar("T")
 _LOG = structlog.get_logger("processors.keys")
-
-
-@dataclass(frozen=True, slots=True)
-class InUse:
-    """What is in use: to seal with, to open sessions with by key id, to encrypt what is refused to."""
-
-    sealer: SealWriter
-    openers: Mapping[bytes, Open]
-    quarantine: Quarantine
 
 
 class SealerKeys:
@@ -59,13 +52,20 @@ class SealerKeys:
         self._clock = clock
         self._monotonic = monotonic
         self._look_at = monotonic() + CHECK_S
-        self._seen = self._state()
-        self.in_use = self._read()
+        self.sealer = self._sealer()
+        self.openers = self._openers()
+        self._quarantine_key = self._newest_quarantine()
+        self._said: set[str] = set()
 
     @property
     def keyring(self) -> Keyring:
         """The certified keys of everybody, as they are now."""
         return self._certificates.current()
+
+    @property
+    def quarantine(self) -> Quarantine:
+        """What encrypts what is refused."""
+        return Quarantine(self._quarantine_key)
 
     def renewed(self, pipeline: Pipeline) -> Pipeline:
         """The pipeline with the keys of now; itself, if nothing changed. Call it between transactions."""
@@ -73,38 +73,44 @@ class SealerKeys:
         if now < self._look_at:
             return pipeline
         self._look_at = now + CHECK_S
-        seen = self._state()
-        if seen == self._seen:
+        sealer = self._or_before(self._sealer, pipeline.sealer)
+        quarantine = self._or_before(self._newest_quarantine, self._quarantine_key)
+        self.openers = self._or_before(self._openers, self.openers)
+        pipeline.authenticate.renew(self.keyring, self.openers)
+        ended = self.keyring.ended(sealer.certificate.key_id)
+        if sealer.certificate == pipeline.sealer.certificate and quarantine == self._quarantine_key and not ended:
             return pipeline
+        if sealer.certificate != pipeline.sealer.certificate:
+            _LOG.info("sealing with another key", key=sealer.certificate.key_id.hex())
+        self.sealer, self._quarantine_key = sealer, quarantine
+        return replace(pipeline, sealer=sealer.retired() if ended else sealer, quarantine=self.quarantine)
+
+    def _or_before(self, read: Callable[[], T], before: T) -> T:
+        """What is there now, or, said once a cause, what was before."""
         try:
-            before, self.in_use = self.in_use, self._read()
+            return read()
         except ConfigError as error:
-            _LOG.error("keys refused; those before stay in use", reason=str(error))
-            ended = self.keyring.ended(pipeline.sealer.certificate.key_id)
-            return replace(pipeline, sealer=pipeline.sealer.retired()) if ended else pipeline
-        self._seen = seen
-        pipeline.authenticate.renew(self.keyring, self.in_use.openers)
-        if before.sealer.certificate != self.in_use.sealer.certificate:
-            _LOG.info("sealing with another key", key=self.in_use.sealer.certificate.key_id.hex())
-        return replace(pipeline, sealer=self.in_use.sealer, quarantine=self.in_use.quarantine)
+            if str(error) not in self._said:
+                self._said.add(str(error))
+                _LOG.error("keys refused; those before stay in use", reason=str(error))
+            return before
 
-    def _state(self) -> tuple[Keyring, tuple[str, ...]]:
-        return self.keyring, self._keystore.names()
+    def _sealer(self) -> SealWriter:
+        keystore = self._keystore
+        signer, certificate = signer_of(keystore, "sealer", Role.SEALER, self.keyring, self._clock(), self._speaks)
+        return SealWriter(certificate, signer.sign, keystore.secret("disclosure"))
 
-    def _read(self) -> InUse:
-        keyring, keystore, now = self.keyring, self._keystore, self._clock()
-        signer, certificate = signer_of(keystore, "sealer", Role.SEALER, keyring, now, self._speaks)
-        quarantine = keyring.newest(Role.QUARANTINE, now, self._speaks)
-        if quarantine is None:
-            raise ConfigError(f"no quarantine key is certified for {self._ours} now: setting certificates")
-        openers = [keystore.opener(name) for name in keystore.generations("pipeline")]
+    def _openers(self) -> Mapping[bytes, Open]:
+        openers = [self._keystore.opener(name) for name in self._keystore.generations("pipeline")]
         if not openers:
             raise ConfigError("no key named pipeline: setting keys")
-        return InUse(
-            SealWriter(certificate, signer.sign, keystore.secret("disclosure")),
-            {opener.key_id: opener.open for opener in openers},
-            Quarantine(quarantine.public),
-        )
+        return {opener.key_id: opener.open for opener in openers}
+
+    def _newest_quarantine(self) -> bytes:
+        newest = self.keyring.newest(Role.QUARANTINE, self._clock(), self._speaks)
+        if newest is None:
+            raise ConfigError(f"no quarantine key is certified for {self._ours} now: setting certificates")
+        return newest.public
 
     def _speaks(self, certificate: Certificate) -> bool:
         return certificate.speaks_for(self._ours)

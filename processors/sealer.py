@@ -181,6 +181,9 @@ class Chain:
             state, outputs = sealer.pipeline.seal_batch(
                 self._current(), Batch(records, log_start, sealer.partitions()), sealer.now_us(), unprocessable=refused
             )
+        except TransientError as error:
+            self.reset("keys", error)
+            return False
         except Exception as error:  # no record, whatever it does to a step, may stop the next one
             self._halve(messages, f"sealing raised {type(error).__name__}")
             return False

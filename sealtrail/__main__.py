@@ -85,6 +85,8 @@ def _proof(file: Path, root: NoteKey, *, as_json: bool) -> int:
     """Check the proof of one record with the certificates beside it; prints what it shows. Raises OSError, EvidenceError."""
     report, beside = Report(), LocalCopy(file.parent)
     keyring = keyring_of(beside, root, report)
+    for finding in report.findings:
+        print(f"sealtrail: {finding.where} counts for nothing: {finding.detail}", file=sys.stderr)
     try:
         proven = verify_proof(parse_proof(file.read_bytes()), keyring)
     except EvidenceError as error:
@@ -106,12 +108,16 @@ def _proof(file: Path, root: NoteKey, *, as_json: bool) -> int:
         "tree_size": proven.size,
         "checkpoint_time": proven.time_s,
         "signed_by_sealer": proven.attested,
+        "a_key_ended": proven.ended,
         "event": event,
     }
     if as_json:
         print(json.dumps(shown, indent=2, default=lambda value: value.hex()))
     said = f"entry {seal.seq} of {seal.chain}, in the tree of {proven.size} that the archive swore to at {proven.time_s}"
     print(f"sealtrail: PROVEN: {said}", file=sys.stderr)
+    if proven.ended:
+        said = "one of its keys has ended: a past made anew with it would look the same here"
+        print(f"sealtrail: not ruled out: {said}; the archive, or a kept checkpoint, tells", file=sys.stderr)
     if not proven.attested:
         print("sealtrail: not ruled out: the seal itself is not signed; the archive's word vouches for it", file=sys.stderr)
     return 0

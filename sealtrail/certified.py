@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Iterable
 
 from sealtrail.certificate import Certificate, UnknownRoleError, verify_certificate
-from sealtrail.ending import End, verify_end
+from sealtrail.ending import End, counting, verify_end
 from sealtrail.errors import EvidenceError
 from sealtrail.keyring import Keyring
 from sealtrail.layout import END, KEYS, certificate_key, end_key
@@ -59,7 +59,7 @@ def _ends(source: Source, listed: Iterable[StoredObject], certificates: dict[byt
             ends.append(end)
         except EvidenceError as error:
             report.findings.append(_unknown(stored, error))
-    return ends
+    return counting(ends, certificates)
 
 
 def _unknown(stored: StoredObject, error: EvidenceError) -> Finding:

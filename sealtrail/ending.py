@@ -15,7 +15,8 @@ in each chain the key counts for the first `size` seals, whose tree has the root
 checkpoint beyond; in a chain that is not named it counts for nothing. So a past made anew with old keys does not fit the
 roots, and whoever gave it is found.
 
-A statement only takes away. Of several about one key all hold. What its words mean for each role:
+A statement only takes away. Of several about one key all hold, but for those of a signer that itself ended. What its words
+mean for each role:
 
 - sealer: signatures of seals 0 to size - 1 count.
 - archive: checkpoints, and statements of segments, that end at `size` or before count.
@@ -162,6 +163,20 @@ class Kept:
     where: str
 
 
+def counting(ends: Iterable[End], certificates: Mapping[bytes, Certificate]) -> list[End]:
+    """Of verified statements those whose signer did not itself end: whoever holds a key that ended states nothing more.
+
+    Keys are ended by later ones alone, so the latest signers are asked first. Who ends a key that stated ends states them anew.
+    """
+    counted: list[End] = []
+    ended: set[bytes] = set()
+    for end in sorted(ends, key=lambda end: -certificates[end.successor].not_before_s):
+        if end.successor not in ended:
+            counted.append(end)
+            ended.add(end.key_id)
+    return counted
+
+
 class Ends:
     """What all statements together say.
 
@@ -169,26 +184,26 @@ class Ends:
         ends: verified ones, as `verify_end` gives them.
     """
 
-    __slots__ = ("_by_key", "_kept")
+    __slots__ = ("_kept", "_limits")
 
     def __init__(self, ends: Iterable[End] = ()) -> None:
-        self._by_key: dict[bytes, list[Mapping[str, Mark]]] = {}
+        self._limits: dict[bytes, dict[str, int]] = {}
         self._kept: dict[str, dict[Mark, str]] = {}
         for end in ends:
-            self._by_key.setdefault(end.key_id, []).append(end.marks)
+            sizes = {chain: mark.size for chain, mark in end.marks.items()}
+            before = self._limits.setdefault(end.key_id, sizes)
+            self._limits[end.key_id] = {chain: min(size, sizes[chain]) for chain, size in before.items() if chain in sizes}
             for chain, mark in end.marks.items():
                 self._kept.setdefault(chain, {}).setdefault(mark, f"the end of key {end.key_id.hex()}")
 
     def ended(self, key_id: bytes) -> bool:
         """Whether a key's end is stated."""
-        return key_id in self._by_key
+        return key_id in self._limits
 
     def limit(self, key_id: bytes, chain: str) -> int | None:
         """How many seals of a chain the key counts for; None without a limit."""
-        stated = self._by_key.get(key_id)
-        if stated is None:
-            return None
-        return min(marks[chain].size if chain in marks else 0 for marks in stated)
+        limits = self._limits.get(key_id)
+        return None if limits is None else limits.get(chain, 0)
 
     @property
     def chains(self) -> frozenset[str]:

@@ -61,5 +61,10 @@ class Keyring:
             for role in (Role.SEALER, Role.ARCHIVE)
             for c in self.of_role(role)
             if not self.ended(c.key_id)
-            and any(s.name == c.name and s.not_before_s > c.not_before_s for s in self.of_role(role))
+            and any(s.not_before_s > c.not_before_s and _overlap(s.name, c.name) for s in self.of_role(role))
         )
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Whether two names speak for a part of the trail in common."""
+    return f"{one}/".startswith(f"{other}/") or f"{other}/".startswith(f"{one}/")

@@ -49,6 +49,7 @@ class Proof:
 class Proven:
     """What a checked proof shows: this seal is entry `seal.seq` of its chain's tree, as the archive swore at `time_s`.
 
+    `ended`: a key that it rests on has ended since; its end, and what else is known of this tree, was taken into account.
     `attested`: a certified sealer signed this very seal. If it did not, the archive's word is what vouches for it: which of
     the following seals was signed is for the whole archive to show.
     """
@@ -58,6 +59,7 @@ class Proven:
     size: int
     time_s: int
     attested: bool
+    ended: bool
 
 
 def prove(segment: Segment, sealed: SealedEvent) -> Proof:
@@ -114,11 +116,12 @@ def verify_proof(proof: Proof, keyring: Keyring) -> Proven:
     3. The hashes lead from its leaf to the checkpoint's root.
     4. The content is the one that the seal commits to.
     5. A signature is there exactly if the seal says so, and a certified sealer made it.
+    6. The end of no key states another root for a tree of this size.
 
     Raises:
         EvidenceError: one of them does not hold.
     """
-    signed, _ = genuine_checkpoint(proof.checkpoint.encode(), keyring)
+    signed, archive = genuine_checkpoint(proof.checkpoint.encode(), keyring)
     stated, seal = signed.checkpoint, decode_seal(proof.sealed.seal)
     if (seal.chain, seal.seq) != (stated.origin, proof.index):
         raise EvidenceError(f"seal {seal.seq} of {seal.chain} in a proof of entry {proof.index} of {stated.origin}")
@@ -130,7 +133,10 @@ def verify_proof(proof: Proof, keyring: Keyring) -> Proven:
     valid, problems = check_signatures([(0, seal)], [leaf], given, keyring)
     if problems:
         raise EvidenceError(problems[0][2])
-    return Proven(seal, proof.sealed, stated.size, signed.time_s, attested=bool(valid))
+    if any(kept.root != stated.root for kept in keyring.kept(stated.origin) if kept.size == stated.size):
+        raise EvidenceError("the end of a key states another root for a tree of this size")
+    signers = [archive.key_id, *(signature.key_id for _, signature in given)]
+    return Proven(seal, proof.sealed, stated.size, signed.time_s, bool(valid), any(map(keyring.ended, signers)))
 
 
 class _Tree:

@@ -12,12 +12,15 @@ from hypothesis import strategies as st
 
 from sealtrail import layout
 from sealtrail.certificate import Certificate, Role, verify_certificate
-from sealtrail.ending import End, EndReason, Ends, Kept, Mark, parse_end, sign_end, verify_end
+from sealtrail.certified import keyring_of
+from sealtrail.ending import End, EndReason, Ends, Kept, Mark, counting, parse_end, sign_end, verify_end
 from sealtrail.errors import EvidenceError
 from sealtrail.extent import Extent
 from sealtrail.keyring import Keyring
 from sealtrail.note import NoteSignature, format_note, parse_note
+from sealtrail.proof import prove, verify_proof
 from sealtrail.report import FindingKind, Report, Verdict
+from sealtrail.seal import SealedEvent
 from sealtrail.segment import decode_segment
 from sealtrail.verify import Trust, verify_archive
 from sinks.archive.checking import Entry
@@ -211,6 +214,41 @@ def test_of_several_statements_all_hold() -> None:
     assert {k.size for k in ends.kept("a")} == {5, 7}
     assert ends.kept("b") == (Kept(9, b"2", f"the end of key {key.hex()}"),)
     assert ends.chains == {"a", "b"}
+
+
+def third() -> Certificate:
+    return certified("sealer-3", Role.SEALER, ROTATED_S + 10)
+
+
+def test_who_holds_a_key_that_ended_states_nothing() -> None:
+    last = third()
+    ring = {**CERTIFICATES, last.key_id: last}
+    false = replace(GOOD, marks={}, made_s=START_S)
+    true = End(Role.SEALER, NEXT.key_id, last.key_id, EndReason.COMPROMISED, START_S, {})
+    anew = replace(GOOD, successor=last.key_id)
+    assert counting([false], ring) == [false]
+    for order in ([false, true, anew], [anew, true, false]):
+        counted = counting(order, ring)
+        assert false not in counted and {id(end) for end in counted} == {id(true), id(anew)}
+    assert Keyring(ring.values(), counting([false, true, anew], ring)).counts(FIRST.key_id, CHAIN, 6)
+
+
+def test_a_proof_heeds_the_ends_of_its_keys() -> None:
+    entries, keys = rotated()
+    archive = archive_of(entries, keys)
+    segment = decode_segment(archive.data(archive.keys(layout.segments_prefix(CHAIN))[1]))
+    entry = entries[6]
+    proof = prove(segment, SealedEvent(entry.data, entry.content, entry.signature))
+    plain = keyring_of(archive, ROOT, Report())
+    assert not verify_proof(proof, plain).ended
+    stated = keyring_of(with_both(archive, entries), ROOT, Report())
+    assert verify_proof(proof, stated).ended, "good, and what it cannot rule out is said"
+    other = keyring_of(ending(archive, "archive", Role.ARCHIVE, {CHAIN: Mark(12, bytes(32))}), ROOT, Report())
+    with pytest.raises(EvidenceError, match="states another root"):
+        verify_proof(proof, other)
+    before = keyring_of(ending(archive, "archive", Role.ARCHIVE, {CHAIN: mark_of(entries, 5)}), ROOT, Report())
+    with pytest.raises(EvidenceError, match="ended before"):
+        verify_proof(proof, before)
 
 
 def test_keys_of_seals_and_checkpoints_that_were_followed_without_an_end_are_named() -> None:

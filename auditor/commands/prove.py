@@ -7,6 +7,8 @@ content. `python -m sealtrail FILE --root root.vkey` checks it, offline.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, TextIO
 from uuid import UUID
@@ -19,10 +21,12 @@ from auditor.console import EXIT_FAILED, AsJson, ConfigFile, event_uuid, explain
 from auditor.export import export
 from auditor.looking import Looked, look
 from schemas.settings import Settings
+from sealtrail.ending import parse_end
 from sealtrail.errors import EvidenceError
-from sealtrail.layout import certificate_key, schema_key
+from sealtrail.layout import END, KEYS, certificate_key, schema_key
 from sealtrail.proof import format_proof
 from sealtrail.proof import prove as prove_record
+from sealtrail.source import Source
 from sealtrail.sworn import genuine_checkpoint
 
 SUFFIX = ".tlog-proof"
@@ -73,6 +77,16 @@ def run_prove(
     return look(settings, act, purpose, prefix, lambda looked: _write(looked, file))
 
 
+def _of_keys(source: Source, signers: Iterable[bytes]) -> Iterator[str]:
+    """Prefixes of what a stranger needs of these keys: their certificates, their ends, and the keys that state those."""
+    for signer in signers:
+        yield f"{KEYS}{signer.hex()}"
+        for stored in source.list(f"{KEYS}{signer.hex()}"):
+            if stored.key.endswith(END) and not stored.is_marker:
+                with suppress(EvidenceError):
+                    yield certificate_key(parse_end(source.read(stored.key, stored.version)).successor)
+
+
 def _write(looked: Looked, file: Path) -> dict[str, Any]:
     found, source = looked.found, looked.source
     problems = [f"{check}: {problem}" for check, problem in found.checks.items() if problem]
@@ -82,8 +96,8 @@ def _write(looked: Looked, file: Path) -> dict[str, Any]:
     text = format_proof(proof).decode()
     signers = [genuine_checkpoint(proof.checkpoint.encode(), looked.keyring)[1].key_id]
     signers += [found.sealed.signature.key_id] if found.sealed.signature else []
-    for key in (*map(certificate_key, signers), schema_key(found.sealed.content.content_schema)):
-        for stored in source.list(key):
+    for prefix in (*_of_keys(source, signers), schema_key(found.sealed.content.content_schema)):
+        for stored in source.list(prefix):
             if not stored.is_marker:
                 path = file.parent / stored.key
                 path.parent.mkdir(parents=True, exist_ok=True)

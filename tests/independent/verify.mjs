@@ -22,9 +22,13 @@ function readCertificates(objects, root, findings) {
   }
   for (const [key, bytes] of keys.filter(([name]) => name.endsWith('.end'))) {
     const end = orNull(() => parseEnd(bytes));
+    // A signer that ended states nothing: its own end is stated by a later key alone, so the latest are asked first.
     if (end && endCounts(end, keyring) && key === `keys/${end.id}-${sha256(bytes).toString('hex')}.end`) keyring.ends.push(end);
     else unknown();
   }
+  const stated = keyring.ends.sort((a, b) => (keyring.find(b.role, b.successor).notBefore > keyring.find(a.role, a.successor).notBefore ? 1 : -1));
+  keyring.ends = [];
+  for (const end of stated) if (!keyring.ends.some((later) => later.id === end.successor)) keyring.ends.push(end);
   return keyring;
 }
 
