@@ -15,8 +15,7 @@ from dataclasses import dataclass
 
 from sealtrail.certificate import Keyring, Role
 from sealtrail.checkpoint import SignedCheckpoint, verify_checkpoint
-from sealtrail.contents import ContentsCheck, Openers
-from sealtrail.documents import Documents
+from sealtrail.contents import ContentsOf
 from sealtrail.emitters import Emitters, RunKey
 from sealtrail.errors import EvidenceError, UndecidedError
 from sealtrail.layout import parse_segment_key
@@ -30,8 +29,6 @@ from sealtrail.source import MissingObjectError, Source, StoredObject
 from sealtrail.sworn import Sworn, sworn
 
 SKEW_S = 60  # sealer and archive may differ by so much
-
-__all__ = ["ChainVerification", "Openers"]
 
 
 @dataclass(slots=True)
@@ -71,8 +68,7 @@ class ChainVerification:
         chain: str,
         source: Source,
         keyring: Keyring,
-        documents: Documents,
-        openers: Openers,
+        contents: ContentsOf,
         trusted: bytes | None,
     ) -> None:
         self.report = ChainReport(chain)
@@ -83,7 +79,7 @@ class ChainVerification:
         self._source = source
         self._keyring = keyring
         self._emitters = Emitters(chain, keyring)
-        self._contents = ContentsCheck(source, documents, openers, self._emitters, self._find, self._say)
+        self._contents = contents(self._emitters, self._find, self._say)
         self._next_seq = 0
         self._prev: bytes | None = ZERO_DIGEST
         self._frontier: Frontier | None = Frontier()
