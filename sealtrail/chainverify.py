@@ -21,7 +21,7 @@ from sealtrail.errors import EvidenceError, UndecidedError
 from sealtrail.layout import parse_segment_key
 from sealtrail.links import Damage, Run, broken_links, number
 from sealtrail.merkle import Frontier
-from sealtrail.report import ChainReport, Finding, FindingKind, Verdict
+from sealtrail.report import ChainReport, Finding, FindingKind, Step, Verdict
 from sealtrail.seal import ZERO_DIGEST, Kind, Seal, decode_seal, leaf_hash
 from sealtrail.segment import Segment, decode_segment
 from sealtrail.signatures import check_signatures
@@ -375,7 +375,7 @@ class ChainVerification:
             detail = f"the trusted checkpoint states another root for the first {stated.size} seals than {ours}"
             self._find(FindingKind.FORKED, 14, 0, stated.size, "checkpoint", detail)
 
-    def _find(self, kind: FindingKind, step: int, seq: int, count: int, where: str, detail: str) -> None:
+    def _find(self, kind: FindingKind, step: Step, seq: int, count: int, where: str, detail: str) -> None:
         self.findings.append(Finding(kind, step, self._chain, seq, count, where, detail))
 
     def _say(self, caveat: str) -> None:

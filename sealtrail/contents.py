@@ -16,13 +16,13 @@ from sealtrail.documents import Documents
 from sealtrail.emitters import Emitters, run_of
 from sealtrail.errors import EvidenceError, UndecidedError
 from sealtrail.layout import CONTENTS, lock_date_ms
-from sealtrail.report import FindingKind, Verdict
+from sealtrail.report import FindingKind, Step, Verdict
 from sealtrail.seal import DEPLOYMENT_TENANT, SEAL_NOTE, ZERO_EVENT_ID, Content, Kind, Seal, decode_seal
 from sealtrail.segment import Frame, Open, Reference, Segment, decode_frames, open_frame
 from sealtrail.source import MissingObjectError, Source, StoredObject
 
 Openers = Mapping[bytes, Open]
-Find = Callable[[FindingKind, int, int, int, str, str], None]
+Find = Callable[[FindingKind, Step, int, int, str, str], None]
 Say = Callable[[str], None]
 
 
