@@ -192,19 +192,13 @@ class Bundle:
     keys: Mapping[str, bytes]
 
     def as_json(self) -> dict[str, object]:
-        """For `--json`: what it was made for, and by whose word."""
-        wanted = self.filter
+        """For `--json`: by whose word it was made, and for what."""
         return {
             "deployment": self.manifest.deployment,
             "made": time_text(self.manifest.made_s * 1_000_000),
             "export": self.manifest.export,
             "signed_by": self.note.signatures[0].name,
-            "tenant": wanted.tenant,
-            "classes": wanted.classes,
-            "from": None if wanted.from_us is None else time_text(wanted.from_us),
-            "to": None if wanted.to_us is None else time_text(wanted.to_us),
-            "correlation": wanted.correlation,
-            "actor": wanted.actor,
+            "filter": self.filter.as_json(),
         }
 
 

@@ -37,7 +37,6 @@ _TEXT = re.compile(r"[!-~]{1,256}")
 _KEY = re.compile(r"(\S+) ([0-9a-f]{64})")
 _CLASSES = frozenset(c.lower() for c in LogClass if c is not LogClass.NONE)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_NAMES = ("actor", "classes", "correlation", "from", "tenant", "to")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +59,17 @@ class Filter:
     def narrow(self) -> bool:
         """Whether more is asked than seals tell."""
         return self.correlation is not None or self.actor is not None
+
+    def as_json(self) -> dict[str, object]:
+        """As `filter.json` has it."""
+        return {
+            "actor": self.actor,
+            "classes": self.classes,
+            "correlation": self.correlation,
+            "from": None if self.from_us is None else time_text(self.from_us),
+            "tenant": self.tenant,
+            "to": None if self.to_us is None else time_text(self.to_us),
+        }
 
     def covers(self, seal: Seal) -> bool:
         """Whether an event's seal is of the time and the classes asked for."""
@@ -342,15 +352,7 @@ def _is_filter(wanted: Filter) -> bool:
 
 
 def _encode_filter(wanted: Filter) -> str:
-    value = (
-        wanted.actor,
-        wanted.classes,
-        wanted.correlation,
-        None if wanted.from_us is None else time_text(wanted.from_us),
-        wanted.tenant,
-        None if wanted.to_us is None else time_text(wanted.to_us),
-    )
-    return json.dumps(dict(zip(_NAMES, value, strict=True)), separators=(",", ":"))
+    return json.dumps(wanted.as_json(), separators=(",", ":"))
 
 
 def _time_us(text: str) -> int:

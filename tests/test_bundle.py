@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.registry import AUDIT_EVENT
+from sealtrail.__main__ import main as command
 from sealtrail.avro import write_container
 from sealtrail.bundle import DISCLOSURE, FILTER, MANIFEST, SUMS, is_bundle
 from sealtrail.disclosed import (
@@ -31,7 +34,7 @@ from sealtrail.layout import certificate_key, policy_key, policy_pair_key, schem
 from sealtrail.report import Report
 from sealtrail.seal import Content, LogClass, scope_key
 from sinks.archive.checking import Entry
-from tests.archives import CHAINS, PART, START_S, checkpoint_of, flipped, public_of
+from tests.archives import CHAINS, PART, ROOT, START_S, checkpoint_of, flipped, public_of
 from tests.bundles import (
     ACTORS,
     BASE,
@@ -515,3 +518,48 @@ def test_a_filter_reads_back(
 def test_a_filter_that_cannot_be_is_refused(wanted: Filter) -> None:
     with pytest.raises(EvidenceError):
         encode_filter(wanted)
+
+
+# -- the command that needs nothing but the base install
+
+
+def handed_over(folder: Path, data: bytes) -> list[str]:
+    (folder / "root.vkey").write_text(ROOT.vkey)
+    (folder / "acme.bundle").write_bytes(data)
+    return [str(folder / "acme.bundle"), "--root", str(folder / "root.vkey")]
+
+
+def test_a_stranger_checks_a_bundle_offline(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command([*handed_over(tmp_path, of_an_hour()), "--json"]) == 0
+    shown = capsys.readouterr()
+    report = json.loads(shown.out)
+    assert report["good"] and report["bundle"]["filter"]["tenant"] == "acme" and report["bundle"]["export"] == EXPORT
+    assert "classes operational" in shown.err and "6 records in clear are VALID" in shown.err
+    assert "VERIFIED: 64 seals" in shown.err
+
+
+@pytest.mark.parametrize("name", ["a record altered", "a record withheld"])
+def test_what_is_found_is_said_with_its_step_and_the_status_is_1(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(handed_over(tmp_path, signed(LIES[name][0](unpacked(of_an_hour()))))) == 1
+    said = capsys.readouterr().err
+    assert f"{CHAINS[0]} seq 12 (step B" in said and "NOT VERIFIED" in said
+
+
+def test_a_file_that_is_no_bundle_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command(handed_over(tmp_path, of_an_hour() + b"\0")) == 1
+    assert "NOT VERIFIED: not a bundle in its one form" in capsys.readouterr().err
+    assert command(handed_over(tmp_path, b"hello")) == 3
+    assert "neither a bundle nor a tlog-proof" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as refused:
+        command([*handed_over(tmp_path, of_an_hour()), "--from", "2026-01-01"])
+    assert refused.value.code == 2
+
+
+def test_a_kept_checkpoint_counts_for_a_bundle(tmp_path: Path) -> None:
+    first = [e for segment in archived().chains[CHAINS[0]][:2] for e in segment]
+    (tmp_path / "kept").write_text(checkpoint_of([*first[:-1], replace(first[-1], leaf=bytes(32))]))
+    assert command([*handed_over(tmp_path, good()), "--checkpoint", str(tmp_path / "kept")]) == 1
+    (tmp_path / "kept").write_text(checkpoint_of(first))
+    assert command([*handed_over(tmp_path, good()), "--checkpoint", str(tmp_path / "kept")]) == 0
