@@ -290,8 +290,8 @@ def _strangers(bundle: Bundle, made: Plan) -> Iterator[Finding]:
     chains = f"{CHAINS}{bundle.manifest.deployment}/"
     segments = {records_name(*parse_segment_key(o.key)) for part in made.parts.values() for o, _ in part.segments}
     for name in bundle.source.members:
-        if name in (MANIFEST, SUMS):
-            continue
+        if name not in bundle.sums:
+            continue  # said already, or one of the two that are not listed
         if not _KNOWN.fullmatch(name) or (name.startswith(CHAINS) and not name.startswith(chains)):
             yield _finding(FindingKind.INSERTED, name, "a bundle has no such member")
         elif name.startswith(RECORDS) and name not in segments:

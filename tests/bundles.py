@@ -42,6 +42,7 @@ from tests.archives import (
 )
 from tests.chains import START_US
 
+Files = dict[str, bytes]
 HOUR_US = 3_600_000_000
 BASE = b"version = 1\n"
 POLICY = hashlib.sha256(hashlib.sha256(BASE).digest() + bytes(32)).digest()

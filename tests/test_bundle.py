@@ -44,6 +44,7 @@ from tests.bundles import (
     MADE_S,
     POLICY,
     SECRET,
+    Files,
     archived,
     bundle_of,
     edited,
@@ -57,7 +58,6 @@ from tests.bundles import (
 )
 from tests.chains import START_US
 
-Files = dict[str, bytes]
 RECORDS = records_name(CHAINS[0], 12)  # of the second segment, seqs 12 to 21
 SEGMENT = archived().key(1)
 PER_HOUR = 4  # of acme's, a chain
@@ -381,6 +381,28 @@ LIES: dict[str, tuple[Callable[[Files], Files], set[tuple[str, int | str, str, i
 }  # fmt: skip
 
 
+BY_KEY = {  # key, and the name that it signs under
+    "another auditor": ("auditor-2", PART),
+    "an expired key": ("auditor-expired", PART),
+    "a key of another deployment": ("auditor-elsewhere", "audit.example/other"),
+    "a key under another name": ("auditor", "audit.example"),
+    "a key of another role": ("archive", PART),
+    "a key that is not certified": ("nobody", PART),
+}
+BY_NOBODY: dict[str, Callable[[Files], Files]] = {
+    "a member altered": lambda files: edited(files, RECORDS, lambda data: flipped(data, len(data) * 4)),
+    "a member dropped": without(RECORDS),
+    "a member added": lambda files: {**files, "README": b"more"},
+    "other sums": lambda files: edited(files, SUMS, lambda data: data.replace(b"a", b"b", 1)),
+    "another export": lambda files: edited(files, MANIFEST, lambda data: data.replace(b"-00000000000e", b"-00000000000f")),
+}
+
+
+@pytest.mark.parametrize("name", BY_NOBODY)
+def test_what_somebody_without_a_key_does_is_found_in_step_b1(name: str) -> None:
+    assert any(step == "B1" for _, step, *_ in by_nobody(BY_NOBODY[name]))
+
+
 @pytest.mark.parametrize("name", LIES)
 def test_what_an_auditor_who_lies_does_is_found_at_its_position(name: str) -> None:
     edit, expected = LIES[name]
@@ -432,17 +454,18 @@ def test_a_kept_checkpoint_of_another_history_is_a_fork() -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "name", "kind"),
+    ("by", "kind"),
     [
-        ("auditor-2", PART, ""),
-        ("auditor-expired", PART, "BAD-SIGNATURE"),
-        ("auditor-elsewhere", "audit.example/other", "BAD-SIGNATURE"),
-        ("auditor", "audit.example", "UNKNOWN-KEY"),
-        ("archive", PART, "UNKNOWN-KEY"),
-        ("nobody", PART, "UNKNOWN-KEY"),
+        ("another auditor", ""),
+        ("an expired key", "BAD-SIGNATURE"),
+        ("a key of another deployment", "BAD-SIGNATURE"),
+        ("a key under another name", "UNKNOWN-KEY"),
+        ("a key of another role", "UNKNOWN-KEY"),
+        ("a key that is not certified", "UNKNOWN-KEY"),
     ],
 )
-def test_a_manifest_counts_if_an_auditors_key_of_this_deployment_signed_it_in_its_time(key: str, name: str, kind: str) -> None:
+def test_a_manifest_counts_if_an_auditors_key_of_this_deployment_signed_it_in_its_time(by: str, kind: str) -> None:
+    key, name = BY_KEY[by]
     report = verified(signed(unpacked(of_an_hour()), key=key, name=name))
     assert [(f.kind.value, f.step, f.where) for f in report.findings] == ([(kind, "B1", MANIFEST)] if kind else [])
 
