@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from schemas.registry import AUDIT_EVENT
 from sealtrail.__main__ import main as command
 from sealtrail.avro import write_container
-from sealtrail.bundle import DISCLOSURE, FILTER, MANIFEST, SUMS, is_bundle
+from sealtrail.bundle import DISCLOSURE, FILTER, MANIFEST, SUMS, is_bundle, open_bundle, verify_bundle
 from sealtrail.disclosed import (
     ROW,
     Filter,
@@ -33,6 +33,7 @@ from sealtrail.layout import CHAINS as CHAINS_FOLDER
 from sealtrail.layout import certificate_key, policy_key, policy_pair_key, schema_key
 from sealtrail.report import Report
 from sealtrail.seal import Content, LogClass, scope_key
+from sealtrail.verify import Trust
 from sinks.archive.checking import Entry
 from tests.archives import CHAINS, PART, ROOT, START_S, checkpoint_of, flipped, public_of
 from tests.bundles import (
@@ -177,6 +178,18 @@ def test_a_time_within_which_a_bundle_begins_is_a_finding() -> None:
     assert found(verified(signed(cut))) == {("MISSING", "B4", CHAINS[0], 0, 12)}
     no_bound = signed({**cut, FILTER: encode_filter(Filter("acme"))})
     assert ("MISSING", "B4", CHAINS[0], 0, 12) in found(verified(no_bound))
+
+
+def test_members_are_read_one_at_a_time_and_hashed_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sealtrail.bundle.CHUNK", 1000)
+    read: list[int] = []
+
+    def read_at(offset: int, size: int) -> bytes:
+        read.append(size)
+        return good()[offset : offset + size]
+
+    assert verify_bundle(open_bundle(read_at, len(good())), Trust(ROOT)).good
+    assert max(read) == max(len(data) for data in unpacked(good()).values()) < len(good()) // 4
 
 
 # -- what is not made
