@@ -28,9 +28,10 @@ from sealtrail.disclosed import (
     encode_records,
     records_name,
 )
-from sealtrail.errors import ConfigError, EvidenceError, SealtrailError
+from sealtrail.errors import ConfigError, EvidenceError, SealtrailError, UndecidedError
 from sealtrail.layout import CHAINS as CHAINS_FOLDER
 from sealtrail.layout import certificate_key, policy_key, policy_pair_key, schema_key
+from sealtrail.local import LocalFile
 from sealtrail.report import Report
 from sealtrail.seal import Content, LogClass, scope_key
 from sealtrail.verify import Trust
@@ -591,6 +592,11 @@ def test_a_file_that_is_no_bundle_is_refused(tmp_path: Path, capsys: pytest.Capt
     with pytest.raises(SystemExit) as refused:
         command([*handed_over(tmp_path, of_an_hour()), "--from", "2026-01-01"])
     assert refused.value.code == 2
+
+
+def test_a_file_that_cannot_be_read_is_undecided() -> None:
+    with LocalFile(Path("/proc/self/mem")) as unreadable, pytest.raises(UndecidedError):  # nothing is mapped at address 0
+        unreadable.read_at(0, 512)
 
 
 def test_a_kept_checkpoint_counts_for_a_bundle(tmp_path: Path) -> None:

@@ -362,6 +362,10 @@ def test_every_certificate_is_the_roots_and_no_keystore_signs_with_two_keys(stac
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
+def test_the_disclosure_key_is_with_who_makes_scopes_and_who_shows_them(stack: Stack) -> None:
+    assert {path.parent.name for path in stack.places.keys.rglob("disclosure.key")} == {"sealer", "verifier", "reader"}
+
+
 def test_no_role_holds_the_root_or_the_quarantine_key(stack: Stack) -> None:
     offline = {path.read_bytes() for path in stack.places.root.glob("*.key")}
     held = {path.read_bytes() for path in stack.places.keys.rglob("*.key")}

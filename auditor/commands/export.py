@@ -2,11 +2,10 @@
 
     --bundle FILE   one tenant's records in clear, with all that proves them and that none is missing (`sealtrail.bundle`): an
                     export, under the class policy, an event sealed before the first record is read
-    --tiles DIR     every chain as a C2SP tlog-tiles log that any tool for the format can check, a folder a chain: `checkpoint`,
-                    `tile/…`, `log.vkey`. Seals alone: no content, so no reading that a policy would have to allow
+    --tiles DIR     every chain as a C2SP tlog-tiles log that any tool for the format can check (`auditor.tiling`). Seals alone:
+                    no content, so no reading that a policy would have to allow
 
-Of tiles, nothing is verified here but what the format needs; `sealtrail verify` does that. A bundle is verified before it has
-its name.
+A bundle is verified before it has its name, and an archive that is damaged where it looks gives none.
 """
 
 from __future__ import annotations
@@ -14,9 +13,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import replace
-from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
 
@@ -30,22 +27,15 @@ from auditor.export import TAR
 from auditor.export import export as write_export
 from auditor.looking import archived_keyring
 from auditor.query.build import micros
+from auditor.tiling import export_tiles
 from auditor.trust import openers_of, root_of
 from keystore import Keystore
 from schemas.search_names import CLASSES
 from schemas.settings import Settings
 from sealtrail.bundle import open_bundle, verify_bundle
-from sealtrail.certificate import Keyring, Role
+from sealtrail.certificate import Role
 from sealtrail.disclosed import Filter, encode_filter
 from sealtrail.errors import ConfigError, ContractError, EvidenceError
-from sealtrail.layout import CHAINS, parse_segment_key
-from sealtrail.merkle import Frontier
-from sealtrail.note import ED25519, NoteKey
-from sealtrail.seal import leaf_hash
-from sealtrail.segment import Segment, decode_segment
-from sealtrail.source import Source, StoredObject
-from sealtrail.sworn import genuine_checkpoint
-from sealtrail.tiles import Tiler
 from sealtrail.verify import Trust
 
 AUDITOR, DISCLOSURE = "auditor", "disclosure"
@@ -73,22 +63,19 @@ def export(
     if (tiles is None) == (bundle is None) or (bundle is not None and not (tenant and purpose)):
         say("give --bundle FILE with --tenant and --purpose, or --tiles DIR")
         raise typer.Exit(EXIT_USAGE)
+    done: dict[str, Any] = {}
     with explained():
         settings = settings_of(config, "reader")
+        if tiles is not None:
+            source = ArchiveReader(settings)
+            done = dict(export_tiles(source, archived_keyring(source, root_of(settings)), tiles, chain))
+            for name, size in done.items():
+                say(f"{name}: {size:,} entries in {tiles / name}")
         if bundle is not None:
             wanted = asked(tenant, log_class or [], since, until, correlation, actor)
             done = run_bundle(settings, wanted, purpose, bundle, ticket, approver)
-        elif tiles is not None:
-            source = ArchiveReader(settings)
-            done = dict(export_tiles(source, archived_keyring(source, root_of(settings)), tiles, chain))
-    if bundle is None:
-        for name, size in done.items():
-            say(f"{name}: {size:,} entries in {tiles / name if tiles else name}")
-    else:
-        say(
-            f"{done['records']:,} records of {tenant}, with {done['segments']} segments of {done['chains']} chains: {bundle}; "
-            f"recorded as {done['access']}"
-        )
+            evidence = f"{done['segments']} segments of {done['chains']} chains"
+            say(f"{done['records']:,} records of {tenant}, with {evidence}: {bundle}; recorded as {done['access']}")
     if as_json:
         print(json.dumps(done, indent=1))
     if bundle is not None and done["left_out"]:
@@ -185,55 +172,3 @@ def _check(file: BinaryIO, trust: Trust) -> None:
         raise EvidenceError(f"the bundle would not verify, {len(report.findings)} findings, {said}")
     if not report.good:
         raise EvidenceError(f"the bundle would not verify: {dict(report.verdicts)}")
-
-
-def export_tiles(source: Source, keyring: Keyring, folder: Path, prefix: str = "") -> dict[str, int]:
-    """Write a log for each chain; their sizes by chain.
-
-    Raises:
-        ConfigError: the folder holds something, or there is no chain of that name.
-        EvidenceError: a segment is missing or damaged, or the tree is not the one that the last checkpoint states.
-        UndecidedError: the store did not answer.
-    """
-    if folder.exists() and any(folder.iterdir()):
-        raise ConfigError(f"{folder} is not empty")
-    stored = [o for o in source.list(CHAINS + prefix) if not o.is_marker]
-    logs = {
-        chain: _export_chain(_segments(source, list(objects)), keyring, folder / chain)
-        for chain, objects in groupby(stored, key=lambda o: parse_segment_key(o.key)[0])
-    }
-    if not logs:
-        raise ConfigError(f"no chain's name begins with {prefix!r}")
-    return logs
-
-
-def _segments(source: Source, objects: list[StoredObject]) -> Iterator[Segment]:
-    for stored in objects:
-        yield decode_segment(source.read(stored.key, stored.version))
-
-
-def _export_chain(segments: Iterator[Segment], keyring: Keyring, folder: Path) -> int:
-    tiler, tree, last = Tiler(), Frontier(), None
-    for segment in segments:
-        if segment.first_seq != tree.size:
-            raise EvidenceError(f"{segment.chain}: a segment begins at seq {segment.first_seq}; {tree.size} is next")
-        for seal in segment.seals:
-            tree.append(leaf_hash(seal))
-            for path, data in tiler.add(seal):
-                _write(folder / path, data)
-        last = segment
-    if last is None:
-        raise EvidenceError("a chain without a segment")
-    for path, data in tiler.rest():
-        _write(folder / path, data)
-    signed, certificate = genuine_checkpoint(last.checkpoint.encode(), keyring)
-    if (signed.checkpoint.size, signed.checkpoint.root) != (tree.size, tree.root()):
-        raise EvidenceError(f"{last.chain}: its seals are not the tree that its last checkpoint states")
-    _write(folder / "log.vkey", f"{NoteKey(last.chain, ED25519, certificate.public).vkey}\n".encode())
-    _write(folder / "checkpoint", last.checkpoint.encode())  # last: a log is complete when it is there
-    return tree.size
-
-
-def _write(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
