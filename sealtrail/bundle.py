@@ -356,7 +356,8 @@ def _caveats(bundle: Bundle, trust: Trust, shown: Mapping[str, Shown]) -> Iterat
     for chain, found in shown.items():
         if wanted.to_us is None or found.last is None or found.last.sealed_at_us < wanted.to_us:
             last = "nothing" if found.last is None else f"seq {found.last.seq}, sealed at {time_text(found.last.sealed_at_us)}"
-            yield f"{chain}: covered up to {last}; what was sealed after it was not looked at"
+            made = time_text(bundle.manifest.made_s * 1_000_000)
+            yield f"{chain}: covered up to {last}, in a bundle made at {made}: what was sealed in between was not given"
     keyless = [chain for chain in shown if chain not in bundle.keys]
     if keyless:
         yield f"no disclosure key was given for {len(keyless)} chains, {keyless[0]} first: records may be missing there"
@@ -379,6 +380,7 @@ def _caveats(bundle: Bundle, trust: Trust, shown: Mapping[str, Shown]) -> Iterat
         "whoever made the bundle may have left out whole chains, or what ends a key"
         + ("" if trust.checkpoints else "; checkpoints kept from earlier would show chains")
     )
+    yield "that a seal's scope is that of its own tenant is the sealer's word"
     yield "sources' numbers were not followed, and locks not looked at: a bundle carries neither"
 
 
