@@ -15,9 +15,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from typing import BinaryIO
 
-from sealtrail.bundle import CHUNK, DISCLOSURE, FILTER, MANIFEST, SUMS, Manifest, format_sums, sign_manifest
+from sealtrail.bundle import CHUNK, DISCLOSURE, FILTER, MANIFEST, SUMS, Manifest, format_sums, member_name, sign_manifest
 from sealtrail.checkpoint import Sign
 from sealtrail.contents import Openers
 from sealtrail.disclosed import Filter, encode_filter, encode_keys, encode_records, records_name
@@ -29,7 +30,7 @@ from sealtrail.report import Report
 from sealtrail.seal import Content, Kind, LogClass, decode_seal, scope_key
 from sealtrail.segment import Frame, Reference, Segment, decode_frames, decode_segment, open_frame
 from sealtrail.source import Source, StoredObject
-from sealtrail.tar import END, header, padding
+from sealtrail.tar import TRAILER, header, padding
 from sealtrail.verify import listed_chains
 
 Records = list[tuple[int, Content]]
@@ -87,7 +88,7 @@ class Spool:
             self._file.seek(offset)
             to.writelines(self._file.read(min(CHUNK, size - start)) for start in range(0, size, CHUNK))
             to.write(padding(size))
-        to.write(END)
+        to.write(TRAILER)
 
 
 def make_bundle(
@@ -160,9 +161,10 @@ class _Gathering:
         for combined in self._policies:
             self._policy(combined)
         for prefix in (KEYS, GLOSSARY):
-            oldest = {o.key: o for o in self._source.list(prefix) if not o.is_marker}  # newest first within a key
-            for stored in oldest.values():
-                self._spool.add(stored.key, self._source.read(stored.key, stored.version))
+            for key, versions in groupby(self._source.list(prefix), key=lambda o: o.key):
+                data = self._oldest(key, [stored for stored in versions if not stored.is_marker])
+                if data is not None:
+                    self._spool.add(member_name(key), data)
 
     def _records(self, segment: Segment) -> Iterator[tuple[int, Content]]:
         wanted = self._wanted
@@ -206,6 +208,12 @@ class _Gathering:
         if isinstance(extension, dict) and isinstance(extension.get("schema"), bytes):
             self._extensions.add(extension["schema"])
         return True
+
+    def _oldest(self, key: str, versions: list[StoredObject]) -> bytes | None:
+        """What was first put under a name; if that is a digest, what first fits it: so no end of a key is put out of sight."""
+        found = [self._source.read(stored.key, stored.version) for stored in reversed(versions)]
+        fits = [data for data in found if hashlib.sha256(data).hexdigest() in key]
+        return next(iter(fits or found), None)
 
     def _policy(self, combined: bytes) -> None:
         key = policy_pair_key(combined)

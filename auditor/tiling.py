@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
 
-from sealtrail.certificate import Keyring
 from sealtrail.errors import ConfigError, EvidenceError
+from sealtrail.keyring import Keyring
 from sealtrail.layout import CHAINS, parse_segment_key
 from sealtrail.merkle import Frontier
 from sealtrail.note import ED25519, NoteKey

@@ -21,6 +21,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from sealtrail.bundle import is_bundle, open_bundle, verify_bundle
+from sealtrail.certified import keyring_of
 from sealtrail.checkpoint import parse_checkpoint
 from sealtrail.contents import Openers
 from sealtrail.documents import Documents
@@ -35,7 +36,7 @@ from sealtrail.seal import leaf_hash
 from sealtrail.session import hpke_open
 from sealtrail.tar import BLOCK
 from sealtrail.text import lines, printable
-from sealtrail.verify import Trust, certificates_of
+from sealtrail.verify import Trust
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -131,7 +132,7 @@ def _say(report: Report, about: dict[str, object], *, as_json: bool) -> int:
 def _proof(file: Path, root: NoteKey, *, as_json: bool) -> int:
     """Check the proof of one record with the certificates beside it; prints what it shows. Raises OSError, EvidenceError."""
     report, beside = Report(), LocalCopy(file.parent)
-    keyring = certificates_of(beside, root, report)
+    keyring = keyring_of(beside, root, report)
     try:
         proven = verify_proof(parse_proof(file.read_bytes()), keyring)
     except EvidenceError as error:

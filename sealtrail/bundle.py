@@ -30,7 +30,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from sealtrail.certificate import Certificate, Keyring, Role
+from sealtrail.certificate import Certificate, Role
+from sealtrail.certified import endless
 from sealtrail.checkpoint import Sign
 from sealtrail.contents import ContentsOf, Find, Say
 from sealtrail.disclosed import Filter, RecordsCheck, Shown, decode_filter, decode_keys, records_name, time_text
@@ -38,6 +39,7 @@ from sealtrail.documents import Documents
 from sealtrail.emitters import Emitters
 from sealtrail.errors import EvidenceError
 from sealtrail.extent import Listed, Part
+from sealtrail.keyring import Keyring
 from sealtrail.layout import CHAINS, GLOSSARY, KEYS, POLICIES, SCHEMAS, parse_segment_key, segments_prefix
 from sealtrail.note import ED25519, Note, NoteKey, format_note, note_signature, parse_note, verify_note
 from sealtrail.report import Finding, FindingKind, Report
@@ -67,6 +69,8 @@ _KNOWN = re.compile(
     rf"{CHAINS}.*|{RECORDS}.*|{KEYS}.*|{GLOSSARY}[0-9a-f]{{64}}\.md|{SCHEMAS}[0-9a-f]{{64}}\.avsc"
     rf"|{POLICIES}[0-9a-f]{{64}}\.(?:toml|txt)|{re.escape(FILTER)}|{re.escape(DISCLOSURE)}"
 )
+_END = re.compile(rf"{KEYS}([0-9a-f]{{64}})-([0-9a-f]{{64}})\.end")
+_END_MEMBER = re.compile(rf"{KEYS}([0-9a-f]{{64}})/([0-9a-f]{{64}})\.end")
 _BY_DIGEST = re.compile(r".*/([0-9a-f]{64})\.(?:avsc|toml|md)")  # a name that its own bytes give
 
 
@@ -141,36 +145,42 @@ def parse_sums(data: bytes) -> dict[str, bytes]:
     return sums
 
 
+def member_name(key: str) -> str:
+    """The member that holds an object of the archive: its key, but for the end of a key, whose key no tar's name can be."""
+    return _END.sub(rf"{KEYS}\1/\2.end", key)
+
+
 def is_bundle(head: bytes) -> bool:
     """Whether a file that begins so, with 512 bytes or more, is meant to be a bundle."""
     return head[:100].rstrip(b"\0") == MANIFEST.encode() and head[257:262] == b"ustar"
 
 
 class BundleSource:
-    """A `Source` over the members of a bundle. It knows neither versions nor locks."""
+    """A `Source` over a bundle, by the archive's keys; its `members` by their names. It knows neither versions nor locks."""
 
     def __init__(self, read_at: ReadAt, members: tuple[Member, ...]) -> None:
         self.members = {m.name: m for m in members}
-        self._names = [m.name for m in members]
+        self._objects = {_END_MEMBER.sub(rf"{KEYS}\1-\2.end", m.name): m for m in members}
+        self._keys = sorted(self._objects)
         self._read_at = read_at
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
-        """The members whose names begin so, in order."""
-        for name in self._names[bisect_left(self._names, prefix) :]:
-            if not name.startswith(prefix):
+        """The objects whose keys begin so, in order."""
+        for key in self._keys[bisect_left(self._keys, prefix) :]:
+            if not key.startswith(prefix):
                 return
-            yield StoredObject(name, "", is_latest=True, is_marker=False, size=self.members[name].size)
+            yield StoredObject(key, "", is_latest=True, is_marker=False, size=self._objects[key].size)
 
     def read(self, key: str, version: str) -> bytes:
-        """A member's bytes. Raises MissingObjectError, or UndecidedError as the file does."""
-        member = self.members.get(key)
+        """An object's bytes. Raises MissingObjectError, or UndecidedError as the file does."""
+        member = self._objects.get(key)
         if member is None:
             raise MissingObjectError(f"no member {key!r}")
         return self._read_at(member.offset, member.size)
 
-    def digest(self, key: str) -> bytes:
+    def digest(self, name: str) -> bytes:
         """A member's SHA-256, a piece at a time."""
-        member, digest = self.members[key], hashlib.sha256()
+        member, digest = self.members[name], hashlib.sha256()
         for offset in range(0, member.size, CHUNK):
             digest.update(self._read_at(member.offset + offset, min(CHUNK, member.size - offset)))
         return digest.digest()
@@ -245,6 +255,7 @@ def verify_bundle(bundle: Bundle, trust: Trust) -> Report:
         report.findings += [*result.findings, *checks[chain].findings()]
         report.caveats += result.caveats
     report.findings += [*_made_before(bundle, report, made.keyring), *_absent_chains(bundle, made)]
+    report.caveats += endless(made.keyring)
     report.caveats += _caveats(bundle, trust, {chain: check.shown for chain, check in checks.items()})
     return report
 
@@ -335,7 +346,11 @@ def _made_before(bundle: Bundle, report: Report, keyring: Keyring) -> Iterator[F
 
 
 def _absent_chains(bundle: Bundle, made: Plan) -> Iterator[Finding]:
-    """B4: chains of which somebody kept a checkpoint from before the bundle was made."""
+    """B4: chains of which the end of a key speaks, or a checkpoint that somebody kept from before the bundle was made."""
+    for chain in sorted(made.keyring.kept_chains - made.parts.keys() - made.trust.checkpoints.keys()):
+        if chain.startswith(made.prefix):
+            detail = "the end of a key speaks of it, and the bundle holds nothing of it"
+            yield Finding(FindingKind.MISSING, "B4", chain, 0, 1, segments_prefix(chain), detail)
     for chain, kept in sorted(made.trust.checkpoints.items()):
         if chain in made.parts or not chain.startswith(made.prefix):
             continue

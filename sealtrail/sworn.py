@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sealtrail.certificate import Certificate, Keyring, Role
+from sealtrail.certificate import Certificate, Role
 from sealtrail.checkpoint import SignedCheckpoint, parse_checkpoint, verify_checkpoint
 from sealtrail.errors import EvidenceError
+from sealtrail.keyring import Keyring
 from sealtrail.note import ED25519, NoteKey, parse_note, verify_note
 from sealtrail.report import FindingKind
 from sealtrail.segment import Segment, Statement, parse_statement, references_digest
@@ -44,9 +45,8 @@ class Sworn:
 def sworn(segment: Segment, keyring: Keyring) -> Sworn:
     """Check both notes of a segment against the certified keys of the archive."""
     problems: list[Problem] = []
-    keys = _archives(segment.chain, keyring)
-    statement, stater = _statement(segment, keys, problems)
-    checkpoint, checker = _checkpoint(segment, keys, problems)
+    statement, stater = _statement(segment, _archives(segment.chain, keyring), problems)
+    checkpoint, checker = _checkpoint(segment, keyring, problems)
     if stater is not None and checker is not None and stater != checker:
         # Both are made at once. The checkpoint has a time; a key that is past its own must not speak beside it.
         problems.append(Problem(FindingKind.BAD_SIGNATURE, 5, "statement: signed by another key than the checkpoint"))
@@ -96,7 +96,7 @@ def genuine_checkpoint(data: bytes, keyring: Keyring) -> tuple[SignedCheckpoint,
         EvidenceError: malformed, or signed by no key that may, then.
     """
     origin = parse_checkpoint(data)[0].origin
-    return _genuine(data, _archives(origin, keyring), origin)
+    return _genuine(data, keyring, origin)
 
 
 def _archives(chain: str, keyring: Keyring) -> tuple[Certificate, ...]:
@@ -104,20 +104,20 @@ def _archives(chain: str, keyring: Keyring) -> tuple[Certificate, ...]:
 
 
 def _checkpoint(
-    segment: Segment, keys: tuple[Certificate, ...], problems: list[Problem]
+    segment: Segment, keyring: Keyring, problems: list[Problem]
 ) -> tuple[SignedCheckpoint | None, Certificate | None]:
     """Step 10, the signatures; and the key that made them."""
     try:
-        return _genuine(segment.checkpoint.encode(), keys, segment.chain)
+        return _genuine(segment.checkpoint.encode(), keyring, segment.chain)
     except EvidenceError as error:
         problems.append(Problem(FindingKind.BAD_SIGNATURE, 10, f"checkpoint: {error}"))
         return None, None
 
 
-def _genuine(data: bytes, keys: tuple[Certificate, ...], chain: str) -> tuple[SignedCheckpoint, Certificate]:
+def _genuine(data: bytes, keyring: Keyring, chain: str) -> tuple[SignedCheckpoint, Certificate]:
     """The checkpoint of a chain and the key that made it. Raises EvidenceError."""
     problem = EvidenceError("no key of the archive is certified")
-    for certificate in keys:
+    for certificate in _archives(chain, keyring):
         try:
             signed = verify_checkpoint(data, certificate.public)
         except EvidenceError as error:
@@ -128,6 +128,8 @@ def _genuine(data: bytes, keys: tuple[Certificate, ...], chain: str) -> tuple[Si
             raise EvidenceError("it is another chain's")
         if not certificate.covers(signed.time_s):
             raise EvidenceError("it was made outside its key's time")
+        if not keyring.counts(certificate.key_id, chain, signed.checkpoint.size - 1):
+            raise EvidenceError("its key ended before the seals that it covers")
         if signatures != 2:
             raise EvidenceError(f"{signatures} signatures; expected signature and cosignature")
         return signed, certificate

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from sealtrail.errors import EvidenceError
 
 BLOCK = 512
-END = bytes(2 * BLOCK)
+TRAILER = bytes(2 * BLOCK)
 MAX_SIZE = 1 << 30  # bytes of a member; an object of an archive is far below
 MAX_MEMBERS = 200_000  # 10^10 seals in segments; their index takes some 50 MB
 
@@ -97,7 +97,7 @@ def members_of(read_at: ReadAt, total: int) -> tuple[Member, ...]:
         position += len(fill)
         found.append(member)
         names.add(member.name)
-    if read_at(position, len(END) + 1) != END or position + len(END) != total:
+    if read_at(position, len(TRAILER) + 1) != TRAILER or position + len(TRAILER) != total:
         raise EvidenceError("a bundle ends with 1024 zeros and nothing after them; this one does not")
     return tuple(found)
 

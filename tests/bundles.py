@@ -19,7 +19,7 @@ from sealtrail.certificate import Role
 from sealtrail.disclosed import Filter
 from sealtrail.report import Report
 from sealtrail.seal import LogClass
-from sealtrail.tar import END, header, members_of, padding
+from sealtrail.tar import TRAILER, header, members_of, padding
 from sealtrail.verify import Trust
 from sinks.archive.checking import Entry
 from tests.archives import (
@@ -135,7 +135,7 @@ def unpacked(data: bytes) -> dict[str, bytes]:
 
 def packed(files: Mapping[str, bytes]) -> bytes:
     """The tar of these members, as they are: by whoever holds no key."""
-    return b"".join(header(n, len(files[n])) + files[n] + padding(len(files[n])) for n in sorted(files)) + END
+    return b"".join(header(n, len(files[n])) + files[n] + padding(len(files[n])) for n in sorted(files)) + TRAILER
 
 
 def edited(files: Mapping[str, bytes], name: str, edit: Callable[[bytes], bytes]) -> dict[str, bytes]:

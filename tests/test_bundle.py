@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -16,7 +17,8 @@ from hypothesis import strategies as st
 from schemas.registry import AUDIT_EVENT
 from sealtrail.__main__ import main as command
 from sealtrail.avro import write_container
-from sealtrail.bundle import DISCLOSURE, FILTER, MANIFEST, SUMS, is_bundle, open_bundle, verify_bundle
+from sealtrail.bundle import DISCLOSURE, FILTER, MANIFEST, SUMS, is_bundle, member_name, open_bundle, verify_bundle
+from sealtrail.certificate import Role
 from sealtrail.disclosed import (
     ROW,
     Filter,
@@ -28,15 +30,18 @@ from sealtrail.disclosed import (
     encode_records,
     records_name,
 )
+from sealtrail.ending import Mark
 from sealtrail.errors import ConfigError, EvidenceError, SealtrailError, UndecidedError
 from sealtrail.layout import CHAINS as CHAINS_FOLDER
-from sealtrail.layout import certificate_key, policy_key, policy_pair_key, schema_key
+from sealtrail.layout import certificate_key, policy_key, policy_pair_key, schema_key, segment_key
 from sealtrail.local import LocalFile
+from sealtrail.merkle import Frontier
 from sealtrail.report import Report
 from sealtrail.seal import Content, LogClass, scope_key
+from sealtrail.segment import decode_segment
 from sealtrail.verify import Trust
 from sinks.archive.checking import Entry
-from tests.archives import CHAINS, PART, ROOT, START_S, checkpoint_of, flipped, public_of
+from tests.archives import CHAINS, PART, ROOT, START_S, Archive, checkpoint_of, ending, flipped, public_of
 from tests.bundles import (
     ACTORS,
     BASE,
@@ -311,6 +316,21 @@ def of(tenant: str, log_class: str = "operational") -> tuple[int, Content]:
     return entry.seal.seq, entry.content
 
 
+def ended(size: int, *more: str) -> Callable[[Files], Files]:
+    """The sealer's key ended, in both chains and in others, at a segment's first seq, or beyond what the bundle holds."""
+
+    def edit(files: Files) -> Files:
+        marks = dict.fromkeys(more, Mark(size, bytes(32)))
+        for chain in CHAINS:
+            data = files.get(segment_key(chain, size))
+            root = Frontier(size, decode_segment(data).frontier).root() if data else bytes(32)
+            marks[chain] = Mark(size, root)
+        archive = ending(Archive(), "sealer", Role.SEALER, marks)
+        return {**files, **{member_name(key): archive.data(key) for key in archive.keys("keys/")}}
+
+    return edit
+
+
 LIES: dict[str, tuple[Callable[[Files], Files], set[tuple[str, int | str, str, int | None, int]]]] = {
     "a record withheld": (with_records(lambda rows: rows[1:]), {("MISSING", "B4", CHAINS[0], 12, 1)}),
     "all of a segment withheld": (
@@ -387,6 +407,16 @@ LIES: dict[str, tuple[Callable[[Files], Files], set[tuple[str, int | str, str, i
         without(certificate_key(hashlib.sha256(public_of("sealer")).digest())),
         {("UNKNOWN-KEY", 7, chain, seq, 1) for chain in CHAINS for seq in (0, 11, 21, 31)},
     ),
+    "a key that ended before its last seals": (ended(22), {("UNKNOWN-KEY", 7, chain, 31, 1) for chain in CHAINS}),
+    "the end of a key that states another tree": (
+        lambda files: ended(22)({**files, segment_key(CHAINS[0], 22): files[segment_key(CHAINS[1], 22)]}) | {
+            segment_key(CHAINS[0], 22): files[segment_key(CHAINS[0], 22)]
+        },
+        {("UNKNOWN-KEY", 7, chain, 31, 1) for chain in CHAINS} | {("FORKED", 14, CHAINS[0], 0, 22)},
+    ),
+    "the end of a key that names a chain which is not there": (
+        ended(42, f"{CHAINS[0][:-1]}7"), {("MISSING", "B4", f"{CHAINS[0][:-1]}7", 0, 1)},
+    ),
     "no text of the policy": (without(policy_pair_key(POLICY)), {("MISSING", "B3", chain, 12, 1) for chain in CHAINS}),
     "a document of another text": (
         lambda files: edited(files, policy_key(hashlib.sha256(BASE).digest()), lambda d: d + b"#"),
@@ -421,6 +451,22 @@ def test_what_somebody_without_a_key_does_is_found_in_step_b1(name: str) -> None
 def test_what_an_auditor_who_lies_does_is_found_at_its_position(name: str) -> None:
     edit, expected = LIES[name]
     assert by_auditor(edit) == expected
+
+
+def test_the_end_of_a_key_is_in_it_under_a_name_that_a_tar_carries_and_counts() -> None:
+    files = ended(42)(unpacked(of_an_hour()))
+    (name,) = [name for name in files if name.endswith(".end")]
+    assert re.fullmatch("keys/[0-9a-f]{64}/[0-9a-f]{64}.end", name)
+    report = verified(signed(files))
+    assert report.good and caveat(report, "the tree of 42 seals, of ")
+    key = name.replace("/", "-").replace("-", "/", 1)
+    archive = archived().archive.copy()
+    archive.put(key, b"put there first, to hide what was put there next")
+    archive.put(key, files[name])
+    successor = next(n for n in files if n not in unpacked(of_an_hour()) and n.endswith(".cert"))
+    archive.put(successor, files[successor])
+    data = bundle_of(Filter("acme", ("operational",), *FIRST_HOUR), archive)
+    assert unpacked(data)[name] == files[name] and verified(data).good
 
 
 def test_without_a_schema_nothing_is_valid_and_the_bundle_is_not_good() -> None:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sealtrail.errors import EvidenceError
-from sealtrail.tar import BLOCK, END, MAX_SIZE, Member, header, members_of, padding
+from sealtrail.tar import BLOCK, MAX_SIZE, TRAILER, Member, header, members_of, padding
 from tests.archives import flipped
 from tests.tools import program
 
@@ -24,7 +24,7 @@ LONG = f"chains/{'a' * 60}/{'b' * 50}/c/0/segments/{0:020d}.avro"
 
 def packed(files: dict[str, bytes]) -> bytes:
     """The tar of these files."""
-    return b"".join(header(n, len(files[n])) + files[n] + padding(len(files[n])) for n in sorted(files)) + END
+    return b"".join(header(n, len(files[n])) + files[n] + padding(len(files[n])) for n in sorted(files)) + TRAILER
 
 
 def read(data: bytes) -> dict[str, bytes]:
@@ -54,12 +54,12 @@ def without_clashes(files: dict[str, bytes]) -> dict[str, bytes]:
 def test_what_is_packed_is_read_and_is_what_pythons_tarfile_packs(files: dict[str, bytes]) -> None:
     data = packed(files)
     assert read(data) == files
-    assert data[: -len(END)] == by_python(files)
+    assert data[: -len(TRAILER)] == by_python(files)
 
 
 def test_a_name_of_more_than_100_bytes_is_split_as_tar_does_and_unpacks(tmp_path: Path) -> None:
     files = {LONG: b"long", "a": b"short"}
-    assert read(packed(files)) == files and packed(files)[: -len(END)] == by_python(files)
+    assert read(packed(files)) == files and packed(files)[: -len(TRAILER)] == by_python(files)
     (tmp_path / "b.tar").write_bytes(packed(files))
     subprocess.run([program("tar", "tar"), "xf", "b.tar"], cwd=tmp_path, check=True)
     assert (tmp_path / LONG).read_bytes() == b"long"
@@ -99,7 +99,7 @@ def head(at: int, new: bytes) -> Callable[[bytes], bytes]:
 
 def members(*names: str) -> Callable[[bytes], bytes]:
     """A tar of these names in this order."""
-    return lambda _: b"".join(header(name, 0) for name in names) + END
+    return lambda _: b"".join(header(name, 0) for name in names) + TRAILER
 
 
 BAD: dict[str, Callable[[bytes], bytes]] = {
@@ -107,7 +107,7 @@ BAD: dict[str, Callable[[bytes], bytes]] = {
     "an end of one block": lambda data: data[:-BLOCK],
     "an end of three blocks": lambda data: data + bytes(BLOCK),
     "trailing byte": lambda data: data + b"\0",
-    "no end": lambda data: data[: -len(END)],
+    "no end": lambda data: data[: -len(TRAILER)],
     "cut in a body": lambda data: data[: BLOCK + 100],
     "cut in the padding": lambda data: data[: BLOCK + 900],
     "a byte in the padding": lambda data: data[: BLOCK + 1000] + b"x" + data[BLOCK + 1001 :],

@@ -3,9 +3,9 @@ import { createHmac } from 'node:crypto';
 import { decodeSingle, readContainer, Refused, refuse, sha256, text } from './avro.mjs';
 import { listSegments, Schemas } from './archive.mjs';
 import { genuineCheckpoint, keyHash, parseCheckpoint, parseNote } from './note.mjs';
-import { CHAIN, contentDigest, isChain, SCHEMA, whole } from './records.mjs';
+import { contentDigest, isChain, SCHEMA, whole } from './records.mjs';
 import { readTar } from './tar.mjs';
-import { checkChain, readCertificates } from './verify.mjs';
+import { checkChain, readCertificates, rootAt } from './verify.mjs';
 
 const TEXTS = ['MANIFEST', 'SHA256SUMS', 'filter.json', 'disclosure.txt'];
 const CLASSES = ['admin', 'compliance', 'debug', 'operational', 'security'];
@@ -212,6 +212,32 @@ function sequence(seq) {
   return bytes;
 }
 
+// Step 14 for a part of each chain, and B4: chains that a kept checkpoint or the end of a key names.
+function checkMarks({ checkpoint, chains, results, keyring, manifest }, say) {
+  const marks = new Map();
+  const mark = (chain, m) => marks.set(chain, [...marks.get(chain) ?? [], m]);
+  for (const end of keyring.ends) end.marks.forEach((m, chain) => mark(chain, { ...m, count: 1 }));
+  const origin = checkpoint ? parseCheckpoint(checkpoint).origin : null;
+  if (origin?.startsWith(`${manifest.deployment}/`)) {
+    if (!chains.has(origin)) marks.delete(origin); // the checkpoint says more
+    const kept = genuineCheckpoint(checkpoint, origin, keyring);
+    if (!kept) say('UNKNOWN-KEY', chains.has(origin) ? 14 : 'B4', origin, 1);
+    else if (chains.has(origin) || kept.seconds * 1_000_000n <= manifest.made) mark(origin, { ...kept, count: kept.size });
+  }
+  for (const [chain, list] of marks) {
+    const found = results.get(chain);
+    if (!found) {
+      if (chain.startsWith(`${manifest.deployment}/`)) say('MISSING', 'B4', chain, list[0].count);
+      continue;
+    }
+    const forked = list.sort((a, b) => a.size - b.size).find((m) => {
+      const root = m.size <= found.end ? rootAt(found.segments, m.size) : null;
+      return root && !root.equals(m.root);
+    });
+    if (forked) say('FORKED', 14, chain, forked.size);
+  }
+}
+
 // ---- all of it
 
 export function verifyBundle(bundle, root, checkpoint) {
@@ -221,14 +247,18 @@ export function verifyBundle(bundle, root, checkpoint) {
   const { chains: all, strays } = listSegments(members);
   const chains = new Map([...all].filter(([chain]) => chain.startsWith(`${manifest.deployment}/`)));
   checkMembers(bundle, chains, b1);
-  const keyring = readCertificates(members, root, findings);
+  // The end of a key lies under a name that a tar can carry.
+  const asArchived = (name) => name.replace(/^keys\/([0-9a-f]{64})\/([0-9a-f]{64})\.end$/, 'keys/$1-$2.end');
+  const keyring = readCertificates(new Map([...members].map(([name, bytes]) => [asArchived(name), bytes])), root, findings);
   for (const key of strays) if (key.startsWith(`chains/${manifest.deployment}/`)) findings.push({ finding: 'INSERTED', step: 2, chain: '', seq: null, count: 1 });
   checkSignature(bundle, keyring, b1);
 
   const schemas = new Schemas(members);
+  const results = new Map();
   let [seals, valid, undecided, sworn] = [0, 0, 0, 0n];
   for (const [chain, list] of chains) {
     const result = checkChain(chain, list, keyring, list[0].first);
+    results.set(chain, result);
     const records = checkRecords(result, bundle, schemas);
     findings.push(...result.findings, ...result.segments.flatMap((s) => s.findings), ...records.findings);
     seals += result.segments.reduce((sum, s) => sum + s.items.length, 0);
@@ -237,15 +267,9 @@ export function verifyBundle(bundle, root, checkpoint) {
     for (const s of result.segments) if (s.vouched && s.checkpoint.seconds > sworn) sworn = s.checkpoint.seconds;
   }
   if (sworn * 1_000_000n > manifest.made + 60_000_000n) b1('ALTERED');
-  if (checkpoint) {
-    const { origin } = parseCheckpoint(checkpoint);
-    const kept = genuineCheckpoint(checkpoint, origin, keyring);
-    const absent = new RegExp(`^${CHAIN}$`).test(origin) && origin.startsWith(`${manifest.deployment}/`) && !chains.has(origin);
-    if (absent && !kept) findings.push({ finding: 'UNKNOWN-KEY', step: 'B4', chain: origin, seq: 0, count: 1 });
-    else if (absent && kept.seconds * 1_000_000n <= manifest.made) {
-      findings.push({ finding: 'MISSING', step: 'B4', chain: origin, seq: 0, count: kept.size });
-    }
-  }
+  checkMarks({ checkpoint, chains, results, keyring, manifest }, (finding, step, chain, count) => {
+    findings.push({ finding, step, chain, seq: 0, count });
+  });
   const outcome = chains.size && !findings.length && !undecided ? 'good' : 'not verified';
   return { outcome, findings, valid, seals };
 }

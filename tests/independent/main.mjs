@@ -5,7 +5,7 @@ import { parseArgs } from 'node:util';
 import { readFolder, readKeys } from './archive.mjs';
 import { Refused } from './avro.mjs';
 import { openBundle, openMembers, verifyBundle } from './bundle.mjs';
-import { parseCertificate, parseCheckpoint, parseVkey } from './note.mjs';
+import { parseCertificate, parseCheckpoint, parseEnd, parseVkey } from './note.mjs';
 import { checkProof } from './proof.mjs';
 import { parseSeal, parseSegment } from './records.mjs';
 import { verifyArchive } from './verify.mjs';
@@ -66,6 +66,7 @@ const DECODERS = {
   segment: parseSegment,
   checkpoint: parseCheckpoint,
   certificate: (bytes) => parseCertificate(bytes, readRoot()),
+  end: parseEnd,
   proof: (bytes) => checkProof(bytes),
   bundle: openBundle,
 };

@@ -4,7 +4,7 @@ import { parseSession, SCHEMA } from './records.mjs';
 
 const STATEMENT = Buffer.from('sealtrail/run/v1\n');
 
-function opens({ emitter, extension, event_name: name }, chain, keyring) {
+function opens({ emitter, extension, event_name: name }, chain, seq, keyring) {
   if (name !== 'emitter.open' || extension?.schema.toString('hex') !== SCHEMA.runSession) return false;
   let session;
   try { session = parseSession(extension.payload); } catch (e) {
@@ -14,7 +14,7 @@ function opens({ emitter, extension, event_name: name }, chain, keyring) {
   const { run } = session;
   const cert = keyring.find('source', session.key_id.toString('hex'));
   const at = BigInt(run.epoch.readUIntBE(0, 6)) * 1000n;
-  return Boolean(cert && cert.name === run.source && cert.covers(at)
+  return Boolean(cert && cert.name === run.source && cert.covers(at) && seq < keyring.limit(cert.id, chain)
     && cert.key.verifies(Buffer.concat([STATEMENT, session.statement]), session.signature)
     && sha256(session.wrapped_key).equals(run.wrapped_key_digest)
     && run.source === emitter.source && run.instance === emitter.instance && run.epoch.equals(emitter.epoch)
@@ -44,7 +44,7 @@ export function checkRuns(chains, keyring) {
         if (run.events.has(emitter.seq)) { say('INSERTED', seq); continue; }
         run.events.set(emitter.seq, { seq, value });
         run.seen.set(emitter.seq, seq);
-        if (emitter.seq === 0n && !opens(value, chain, keyring)) say('BAD-SIGNATURE', seq);
+        if (emitter.seq === 0n && !opens(value, chain, seq, keyring)) say('BAD-SIGNATURE', seq);
       } else if (seal.kind === 'REJECTED' && seal.reason !== 'SEQUENCE_WILD') {
         const { emitter, epoch, number } = value;
         if (emitter === null || epoch === null || number === null) continue;

@@ -37,7 +37,7 @@ function judgeSignatures(record, slots, keyring) {
     let verdict = 'BAD-SIGNATURE';
     if (item?.seal.signed && seq > last) {
       const cert = keyring.find('sealer', id.toString('hex'));
-      const counts = cert && record.chain.startsWith(`${cert.name}/`) && cert.covers(item.seal.sealed_at);
+      const counts = cert && record.chain.startsWith(`${cert.name}/`) && cert.covers(item.seal.sealed_at) && seq < keyring.limit(cert.id, record.chain);
       if (!counts) verdict = 'UNKNOWN-KEY';
       else if (cert.key.verifies(signedBytes(item.hash), value)) verdict = null;
     }

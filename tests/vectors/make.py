@@ -25,6 +25,8 @@ from sealtrail.avro import write_container
 from sealtrail.bundle import DISCLOSURE, FILTER, MANIFEST, SUMS
 from sealtrail.certificate import Role
 from sealtrail.checkpoint import Checkpoint, sign_checkpoint
+from sealtrail.ending import Mark
+from sealtrail.layout import END
 from sealtrail.local import LocalCopy
 from sealtrail.merkle import Frontier, node_hash
 from sealtrail.proof import format_proof, prove
@@ -61,7 +63,7 @@ from sealtrail.segment import (
 )
 from sealtrail.session import mac_key, open_run, record_mac
 from sealtrail.source import Source
-from sealtrail.tar import END, header
+from sealtrail.tar import TRAILER, header
 from sealtrail.verify import Trust, verify_archive
 from sinks.archive.checking import Entry
 from tests import bundles as made_bundles
@@ -79,7 +81,9 @@ from tests.archives import (
     certificate,
     checkpoint_of,
     counted,
+    ending,
     epoch,
+    mark_of,
     openers,
     opening_key,
     public_of,
@@ -147,6 +151,12 @@ def segment() -> Segment:
     return replace(made, statement=statement_of(made, bytes(32)))
 
 
+def end() -> bytes:
+    """The sealer's key ended after seven seals of the chain."""
+    archive = ending(Archive(), "sealer", Role.SEALER, {CHAIN: Mark(7, seed("root of seven"))})
+    return archive.data(next(key for key in archive.objects if key.endswith(END)))
+
+
 def good() -> dict[str, bytes]:
     """What this version writes."""
     made = segment()
@@ -168,6 +178,7 @@ def good() -> dict[str, bytes]:
         "good/seal.bin": seal,
         "good/sealed_event.bin": encode_sealed_event(SealedEvent(seal, CONTENT, signature(seal))),
         "good/certificate.txt": certificate("sealer", Role.SEALER, PART),
+        "good/end.txt": end(),
         "good/checkpoint.txt": made.checkpoint.encode(),
         "good/statement.txt": made.statement.encode(),
         "good/segment.avro": encode_segment(made),
@@ -188,6 +199,7 @@ def bad() -> dict[str, bytes]:
     lines = note.splitlines(keepends=True)
     certified = certificate("sealer", Role.SEALER, PART).decode()
     proof = format_proof(prove(made, SealedEvent(seal, CONTENT, signature(seal))))
+    ended = end().decode()
     tables: dict[str, dict[str, bytes]] = {
         "seal": {
             "empty": b"",
@@ -231,6 +243,18 @@ def bad() -> dict[str, bytes]:
             "another-root": certified.replace("audit.example/root", "audit.example/toor").encode(),
             "line-more": certified.replace("\n\n", "\nmore yes\n\n", 1).encode(),
             "not-signed": certified.partition("\n\n")[0].encode() + b"\n\n",
+        },
+        "end": {
+            "not-signed": ended.partition("\n\n")[0].encode() + b"\n\n",
+            "of-an-auditor": ended.replace("role sealer", "role auditor").encode(),
+            "for-no-reason": ended.replace("superseded", "lost").encode(),
+            "a-size-with-a-zero": ended.replace(" 7 ", " 07 ").encode(),
+            "a-chain-twice": re.sub(r"(chain [^\n]+\n)", r"\1\1", ended, count=1).encode(),
+            "chains-out-of-order": ended.replace("\nchain ", f"\nchain {CHAINS[1]} 7 {'A' * 43}=\nchain ", 1).encode(),
+            "a-chain-that-is-none": ended.replace(f"chain {CHAIN}", "chain elsewhere").encode(),
+            "no-root": re.sub(r" 7 [^\n]+\n", " 7\n", ended, count=1).encode(),
+            "line-more": ended.replace("\n\n", "\nmore yes\n\n", 1).encode(),
+            "a-time-with-an-offset": ended.replace("20Z", "20+00:00").encode(),
         },
         "proof": {
             "empty": b"",
@@ -279,7 +303,7 @@ BAD_FORMS: dict[str, Callable[[bytes], bytes]] = {
     "upwards": lambda data: _headed(data, 0, b"../a\0\0\0\0"),
     "another-checksum": lambda data: data[:148] + b"000000\0 " + data[156:],
     "size-in-base-256": lambda data: _headed(data, 124, b"\x80" + bytes(10) + b"\x01"),
-    "member-twice": lambda data: data[: -len(END)] + header(FILTER, 0) + END,
+    "member-twice": lambda data: data[: -len(TRAILER)] + header(FILTER, 0) + TRAILER,
     "not-sorted": lambda data: header("z", 0) + data,
     "no-manifest": lambda data: packed({name: d for name, d in unpacked(data).items() if name != MANIFEST}),
     "no-filter": lambda data: packed({name: d for name, d in unpacked(data).items() if name != FILTER}),
@@ -344,6 +368,12 @@ def archive() -> dict[str, bytes]:
         **{f"archive/keys/{tenant}.key": opening_key(f"tenant-data-{tenant}").private_bytes_raw() for tenant in TENANTS},
     }
     expected = [_expected("untouched", {}, [], "", copy), _expected("untouched, with a checkpoint", {}, [], trusted, copy)]
+    entries, others = ([e for segment in good.chains[chain] for e in segment] for chain in CHAINS)
+    marks = {CHAIN: mark_of(entries, len(entries)), CHAINS[1]: mark_of(others, len(others))}
+    rotated = ending(ending(good.archive, "sealer", Role.SEALER, marks), "archive", Role.ARCHIVE, marks)
+    added = {key: rotated.data(key) for key in sorted(rotated.objects.keys() - good.archive.objects.keys())}
+    files |= {f"archive/keys-that-ended/{name}": data for name, data in added.items()}
+    expected.append(_expected("keys that ended", added, [], "", damaged_copy(rotated)) | {"folder": "keys-that-ended"})
     for case in CASES:
         damaged = case.damage(good)
         if case.name == "and sworn to by a forger" or any(finding[0] in ("HIDDEN", "WRONG-LOCK") for finding in case.findings):
