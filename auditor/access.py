@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import hmac
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -54,6 +54,7 @@ class Act:
         where: the store that is read.
         fields: names of the fields that the question looks at.
         export: rows leave for a file.
+        classes: only these are asked for; None for all.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Act:
     export: bool = False
     ticket: str | None = None
     approver: str | None = None
+    classes: frozenset[LogClass] | None = None
 
 
 class Access:
@@ -110,14 +112,15 @@ class Access:
         return any(role == self.role and self.purpose in purposes for role, purposes in self.policy.readers(log_class, tenant))
 
     def classes_for(self, act: Act) -> frozenset[LogClass]:
-        """The classes that an act may show; of an export, those that the policy lets leave for a file.
+        """The classes that an act may show, of those it asks for; of an export, those that the policy lets leave for a file.
 
         Some leave with an approver and a ticket only, some never.
         """
+        shown = self.classes if act.classes is None else self.classes & act.classes
         if not act.export:
-            return self.classes
+            return shown
         allowed = {"allowed": True, "with-approval": bool(act.ticket and act.approver), "never": False}
-        return frozenset(c for c in self.classes if allowed[self.policy.classes[c].export])
+        return frozenset(c for c in shown if allowed[self.policy.classes[c].export])
 
     def shows(self, act: Act, log_class: LogClass, tenant: str) -> bool:
         """Whether one record, as it was found, may be shown."""
@@ -153,9 +156,12 @@ class Access:
         if not self._emitter.wait_acknowledged(SEALED_S):
             raise TransientError("what was exported could not be recorded")
 
-    def digest(self, data: bytes) -> bytes:
-        """HMAC-SHA-256 under the hash key of the tenant asked for, 32 bytes."""
-        return hmac.digest(self._key(self.tenant or DEPLOYMENT_TENANT), data, "sha256")
+    def digest(self, parts: Iterable[bytes]) -> bytes:
+        """HMAC-SHA-256 of the parts, joined, under the hash key of the tenant asked for, 32 bytes."""
+        made = hmac.new(self._key(self.tenant or DEPLOYMENT_TENANT), digestmod="sha256")
+        for part in parts:
+            made.update(part)
+        return made.digest()
 
     def _common(self) -> dict[str, Any]:
         return {

@@ -5,8 +5,8 @@
     <state>/keys/<role>/<name>.key    32 raw bytes, 0600      <state>/keys/<role>/<name>.cert    beside each private key
     <state>/keys/certs/<name>.cert    every certificate, public
 
-Who holds what is HOLDERS, after the table in the design: a sealer key and an archive key stand alone, and `holds` and
-`verifier` alone have the key of their own source beside the auditor's (ADR 8). Keys that exist stay; a new tenant or source
+Who holds what is HOLDERS, after the table in the design: a sealer key and an archive key stand alone, and `holds`, `reader`
+and `verifier` alone have the key of their own source beside the auditor's (ADR 8). Keys that exist stay; a new tenant or source
 gets new ones at the next `up`. What follows a key or ends it: `sealtrail keys`, here as anywhere.
 
 Not here: how keys are used (`keystore`), and TLS (`infra.pki`).
@@ -53,6 +53,7 @@ def key_pairs(tenants: Iterable[str], authority: str = AUTHORITY) -> tuple[KeyPa
         KeyPair(Role.ARCHIVE, authority, "archive", ("sink-archive",)),
         KeyPair(Role.AUDITOR, authority, "auditor", ("verifier",)),
         KeyPair(Role.AUDITOR, authority, "auditor", ("holds",)),
+        KeyPair(Role.AUDITOR, authority, "auditor", ("reader",)),
         KeyPair(Role.PIPELINE, authority, "pipeline", ("sealer",)),
         KeyPair(Role.QUARANTINE, authority, "quarantine", ()),
     ]
@@ -65,7 +66,7 @@ def symmetric_keys(tenants: Iterable[str]) -> Mapping[str, tuple[str, ...]]:
     """File name and holders of every symmetric key."""
     hashes = {f"tenant-hash-{tenant}": tuple(s for s in SOURCES if s not in OF_THE_DEPLOYMENT) for tenant in tenants}
     hashes[f"tenant-hash-{DEPLOYMENT_TENANT}"] = SOURCES
-    return {**hashes, "disclosure": ("sealer", "verifier")}
+    return {**hashes, "disclosure": ("sealer", "verifier", "reader")}
 
 
 def ensure(places: Places, now: datetime, *, tenants: Iterable[str] = TENANTS, authority: str = AUTHORITY) -> None:

@@ -1,10 +1,11 @@
-"""`python -m sealtrail`: verify a copy of an archive, or the proof of one record, offline, with this package alone.
+"""`python -m sealtrail`: verify a copy of an archive, a bundle, or the proof of one record, offline, with this package alone.
 
     python -m sealtrail COPY --root root.vkey [--keys DIR] [--checkpoint FILE …] [--from T] [--to T] [--jobs N] [--json]
+    python -m sealtrail BUNDLE --root root.vkey [--checkpoint FILE …] [--json]
     python -m sealtrail EVENT.tlog-proof --root root.vkey [--json]      certificates and schema lie beside the file
 
-Exit codes: 0 good, 1 a check failed or could not be decided, 2 usage, 3 an argument's file is unusable, 5 intact, but
-sources left out or reused numbers of their own.
+What a file is, is told by how it begins. Exit codes: 0 good, 1 a check failed or could not be decided, 2 usage, 3 an argument's
+file is unusable, 5 intact, but sources left out or reused numbers of their own.
 """
 
 from __future__ import annotations
@@ -19,27 +20,31 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from sealtrail.bundle import is_bundle, open_bundle, verify_bundle
 from sealtrail.certified import keyring_of
 from sealtrail.checkpoint import parse_checkpoint
 from sealtrail.contents import Openers
 from sealtrail.documents import Documents
 from sealtrail.errors import EvidenceError, UndecidedError
 from sealtrail.extent import Extent
-from sealtrail.local import LocalCopy
+from sealtrail.local import LocalCopy, LocalFile
 from sealtrail.note import NoteKey, parse_vkey
 from sealtrail.parallel import verify_in_processes
-from sealtrail.proof import parse_proof, verify_proof
-from sealtrail.report import Report
+from sealtrail.proof import HEADER, parse_proof, verify_proof
+from sealtrail.report import Report, Verdict
 from sealtrail.seal import leaf_hash
 from sealtrail.session import hpke_open
-from sealtrail.text import lines
+from sealtrail.tar import BLOCK
+from sealtrail.text import lines, printable
 from sealtrail.verify import Trust
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m sealtrail", description="Verify a copy of a Sealtrail archive, offline.")
-    parser.add_argument("what", type=Path, help="folder with chains/, contents/, keys/, schemas/ …; or a .tlog-proof file")
+    parser = argparse.ArgumentParser(
+        prog="python -m sealtrail", description="Verify a copy of a Sealtrail archive, a bundle or a proof."
+    )
+    parser.add_argument("what", type=Path, help="a folder with chains/, contents/, keys/ …; a bundle; or a .tlog-proof")
     parser.add_argument("--root", type=Path, required=True, help="file with the root's verifier key (vkey)")
     parser.add_argument("--keys", type=Path, help="folder with tenants' data keys (*.key, 32 raw bytes each)")
     parser.add_argument("--checkpoint", type=Path, action="append", default=[], help="a checkpoint kept from earlier")
@@ -50,9 +55,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=1, help="chains at once, a process each")
     parser.add_argument("--json", action="store_true", help="report as JSON on stdout")
     given = parser.parse_args(arguments)
+    if given.what.is_file() and (given.keys or given.chain or given.since or given.until or given.after_checkpoint):
+        parser.error("of a file, all is verified: --keys, --chain, --from, --to and --after-checkpoint are for a folder")
     try:
         if given.what.is_file():
-            return _proof(given.what, parse_vkey(given.root.read_text().strip()), as_json=given.json)
+            trust = Trust(parse_vkey(given.root.read_text().strip()), {}, read_checkpoints(given.checkpoint))
+            return verify_file(given.what, trust, as_json=given.json)
         if not given.what.is_dir():
             raise OSError(f"{given.what} is not a folder, nor a file")
         trust = Trust(
@@ -74,8 +82,48 @@ def main(arguments: list[str] | None = None) -> int:
     except UndecidedError as error:
         print(f"sealtrail: could not decide: {error}", file=sys.stderr)
         return 1
-    if given.json:
-        print(json.dumps(report.as_json(), indent=2))
+    return _say(report, {}, as_json=given.json)
+
+
+def verify_file(file: Path, trust: Trust, *, as_json: bool) -> int:
+    """Verify a bundle or a proof, whichever the file is, and print what it shows; the exit code.
+
+    Raises:
+        OSError: it cannot be opened, or read.
+        EvidenceError: it begins like neither.
+    """
+    with LocalFile(file) as opened:
+        head = opened.read_at(0, BLOCK)
+        if is_bundle(head):
+            return _bundle(opened, trust, as_json=as_json)
+    if not head.startswith(f"{HEADER}\n".encode()):
+        raise EvidenceError(f"{file} is neither a bundle nor a tlog-proof")
+    return _proof(file, trust.root, as_json=as_json)
+
+
+def _bundle(file: LocalFile, trust: Trust, *, as_json: bool) -> int:
+    """Check a bundle; prints what it was made for and what is true of it."""
+    try:
+        bundle = open_bundle(file.read_at, file.size)
+        report = verify_bundle(bundle, trust)
+    except EvidenceError as error:
+        print(printable(f"sealtrail: NOT VERIFIED: not a bundle in its one form: {error}"), file=sys.stderr)
+        return 1
+    except UndecidedError as error:
+        print(f"sealtrail: could not decide: {error}", file=sys.stderr)
+        return 1
+    about = bundle.as_json()
+    wanted = {**bundle.filter.as_json(), "classes": " ".join(bundle.filter.classes or ("all",))}
+    asked = ", ".join(f"{name} {value}" for name, value in wanted.items() if value is not None)
+    said = f"bundle of {about['deployment']}, made {about['made']}, signed by {about['signed_by']}: {asked}"
+    print(printable(f"{said}: {report.verdicts[Verdict.VALID]:,} records in clear are VALID"), file=sys.stderr)
+    return _say(report, {"bundle": about}, as_json=as_json)
+
+
+def _say(report: Report, about: dict[str, object], *, as_json: bool) -> int:
+    """Print a report; the exit code."""
+    if as_json:
+        print(json.dumps({**about, **report.as_json()}, indent=2))
     for line in lines(report):
         print(line, file=sys.stderr)
     return 0 if report.good else 5 if report.intact else 1

@@ -6,7 +6,7 @@ What does not verify is a finding, and counts for nothing.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from sealtrail.certificate import Certificate, UnknownRoleError, verify_certificate
 from sealtrail.ending import End, counting, verify_end
@@ -29,6 +29,16 @@ def keyring_of(source: Source, root: NoteKey, report: Report) -> Keyring:
     certificates = _certificates(source, [s for s in bodies if not s.key.endswith(END)], root, report)
     ends = _ends(source, [s for s in bodies if s.key.endswith(END)], certificates, report)
     return Keyring(certificates.values(), ends)
+
+
+def endless(keyring: Keyring) -> Iterator[str]:
+    """What cannot be ruled out of keys that were followed and not ended; nothing if there are none."""
+    succeeded = keyring.succeeded()
+    if succeeded:
+        yield (
+            f"{len(succeeded)} keys have a successor and no stated end, {succeeded[0].key_id.hex()[:16]}… first: whoever holds "
+            "one can still date what it signs back into its certificate's time"
+        )
 
 
 def _certificates(source: Source, listed: Iterable[StoredObject], root: NoteKey, report: Report) -> dict[bytes, Certificate]:

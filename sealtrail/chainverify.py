@@ -13,8 +13,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from sealtrail.checkpoint import SignedCheckpoint
-from sealtrail.contents import ContentsCheck, Openers
-from sealtrail.documents import Documents
+from sealtrail.contents import ContentsOf
 from sealtrail.emitters import Emitters, RunKey
 from sealtrail.errors import EvidenceError, UndecidedError
 from sealtrail.keyring import Keyring
@@ -22,7 +21,7 @@ from sealtrail.layout import parse_segment_key
 from sealtrail.links import Damage, Run, broken_links, number
 from sealtrail.marks import Marks
 from sealtrail.merkle import Frontier
-from sealtrail.report import ChainReport, Finding, FindingKind, Verdict
+from sealtrail.report import ChainReport, Finding, FindingKind, Step, Verdict
 from sealtrail.seal import ZERO_DIGEST, Kind, Seal, decode_seal, leaf_hash
 from sealtrail.segment import Segment, decode_segment
 from sealtrail.signatures import check_signatures
@@ -30,8 +29,6 @@ from sealtrail.source import MissingObjectError, Source, StoredObject
 from sealtrail.sworn import Sworn, sworn
 
 SKEW_S = 60  # sealer and archive may differ by so much
-
-__all__ = ["ChainVerification", "Openers"]
 
 
 @dataclass(slots=True)
@@ -71,8 +68,7 @@ class ChainVerification:
         chain: str,
         source: Source,
         keyring: Keyring,
-        documents: Documents,
-        openers: Openers,
+        contents: ContentsOf,
         trusted: bytes | None,
     ) -> None:
         self.report = ChainReport(chain)
@@ -83,7 +79,7 @@ class ChainVerification:
         self._source = source
         self._keyring = keyring
         self._emitters = Emitters(chain, keyring)
-        self._contents = ContentsCheck(source, documents, openers, self._emitters, self._find, self._say)
+        self._contents = contents(self._emitters, self._find, self._say)
         self._next_seq = 0
         self._prev: bytes | None = ZERO_DIGEST
         self._frontier: Frontier | None = Frontier()
@@ -343,7 +339,7 @@ class ChainVerification:
                 continue  # said in the first pass
             self._contents.originals(segment)
 
-    def _find(self, kind: FindingKind, step: int, seq: int, count: int, where: str, detail: str) -> None:
+    def _find(self, kind: FindingKind, step: Step, seq: int, count: int, where: str, detail: str) -> None:
         self.findings.append(Finding(kind, step, self._chain, seq, count, where, detail))
 
     def _say(self, caveat: str) -> None:

@@ -9,19 +9,45 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Protocol
 
 from sealtrail.documents import Documents
 from sealtrail.emitters import Emitters, run_of
 from sealtrail.errors import EvidenceError, UndecidedError
 from sealtrail.layout import CONTENTS, lock_date_ms
-from sealtrail.report import FindingKind, Verdict
+from sealtrail.report import FindingKind, Step, Verdict
 from sealtrail.seal import DEPLOYMENT_TENANT, SEAL_NOTE, ZERO_EVENT_ID, Content, Kind, Seal, decode_seal
 from sealtrail.segment import Frame, Open, Reference, Segment, decode_frames, open_frame
 from sealtrail.source import MissingObjectError, Source, StoredObject
 
 Openers = Mapping[bytes, Open]
-Find = Callable[[FindingKind, int, int, int, str, str], None]
+Find = Callable[[FindingKind, Step, int, int, str, str], None]
 Say = Callable[[str], None]
+
+
+class Contents(Protocol):
+    """What knows the contents of one chain's seals, wherever they lie. Findings and caveats go to whom it was made for."""
+
+    def check(self, segment: Segment, stored: StoredObject, by_seq: Mapping[int, Seal], span: range) -> dict[int, Verdict]:
+        """A verdict for each seal of a segment whose content was given and no finding touches.
+
+        Args:
+            by_seq: the seals that are what they should be.
+            span: the seqs that the segment should hold.
+        """
+
+    def originals(self, segment: Segment) -> None:
+        """Second pass: hand what duplicates repeat to the emitters' check again; findings were made in the first."""
+
+
+ContentsOf = Callable[[Emitters, Find, Say], Contents]
+"""Makes what checks one chain's contents: it counts numbers in these emitters and says there what it finds."""
+
+
+def archived_contents(source: Source, documents: Documents, openers: Openers) -> ContentsOf:
+    """Contents as an archive holds them: objects that the segments name, opened with the tenants' keys."""
+    return partial(ContentsCheck, source, documents, openers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +84,7 @@ class ContentsCheck:
         self._say = say
 
     def check(self, segment: Segment, stored: StoredObject, by_seq: Mapping[int, Seal], span: range) -> dict[int, Verdict]:
-        """A verdict for each seal whose content no finding touches.
-
-        Args:
-            by_seq: the seals that are what they should be.
-            span: the seqs that the segment should hold.
-        """
+        """Steps 11 and 12 of a segment; see `Contents`."""
         found = _Found()
         for reference in segment.contents:
             self._object(segment, reference, by_seq, span, found)
@@ -87,7 +108,7 @@ class ContentsCheck:
         return verdicts
 
     def originals(self, segment: Segment) -> None:
-        """Second pass: hand what duplicates repeat to the emitters' check again; findings were made in the first."""
+        """See `Contents`."""
         seals = {}
         for data in segment.seals:
             try:

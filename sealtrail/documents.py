@@ -14,6 +14,15 @@ from sealtrail.source import Source
 _PAIR = re.compile(rb"base ([0-9a-f]{64})\ntenant ([0-9a-f]{64})\n")
 
 
+def policy_pair_of(data: bytes, combined: bytes) -> tuple[bytes, ...] | None:
+    """Digests of the texts that a policy is made of, the base's and a tenant's if it has one; None: not the policy's pair."""
+    match = _PAIR.fullmatch(data)
+    if match is None:
+        return None
+    pair = bytes.fromhex(match[1].decode()), bytes.fromhex(match[2].decode())
+    return tuple(d for d in pair if any(d)) if hashlib.sha256(b"".join(pair)).digest() == combined else None
+
+
 class Documents:
     """Schemas of an archive, each read and compiled once."""
 
@@ -44,13 +53,10 @@ class Documents:
     def _check_policy(self, combined: bytes) -> str:
         key = policy_pair_key(combined)
         for data in self._versions(key):
-            match = _PAIR.fullmatch(data)
-            if match is None:
+            named = policy_pair_of(data, combined)
+            if named is None:
                 continue
-            base, tenant = bytes.fromhex(match[1].decode()), bytes.fromhex(match[2].decode())
-            if hashlib.sha256(base + tenant).digest() != combined:
-                continue
-            missing = [d for d in (base, tenant) if any(d) and not self._holds(policy_key(d), d)]
+            missing = [d for d in named if not self._holds(policy_key(d), d)]
             return f"{policy_key(missing[0])}: not in the archive" if missing else ""
         return f"{key}: not in the archive, or not the two digests that its name stands for"
 

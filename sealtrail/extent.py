@@ -52,6 +52,20 @@ def part_of(source: Source, segments: Sequence[Listed], extent: Extent, trusted:
 
     Where a segment that must be read to find out is damaged or not there, more is verified rather than less.
     """
+    return _part(segments, *_bounds(source, segments, extent, trusted))
+
+
+def part_with_neighbours(source: Source, segments: Sequence[Listed], extent: Extent) -> Part:
+    """What an extent is of one chain, and the segment before and the one after, where there are: they show its bounds."""
+    start, end = _bounds(source, segments, extent, None)
+    return _part(segments, max(0, start - 1), min(len(segments), end + 1))
+
+
+def _part(segments: Sequence[Listed], start: int, end: int) -> Part:
+    return Part(tuple(segments[start:end]), start == 0, end == len(segments))
+
+
+def _bounds(source: Source, segments: Sequence[Listed], extent: Extent, trusted: bytes | None) -> tuple[int, int]:
     start, end = 0, len(segments)
     if extent.after_checkpoint and trusted is not None:
         start = max(start, _holder(segments, trusted))
@@ -59,7 +73,7 @@ def part_of(source: Source, segments: Sequence[Listed], extent: Extent, trusted:
         start = max(start, _first(source, segments, extent.from_us))
     if extent.to_us is not None:
         end = max(start, _end(source, segments, start, extent.to_us))
-    return Part(tuple(segments[start:end]), start == 0, end == len(segments))
+    return start, end
 
 
 def _holder(segments: Sequence[Listed], trusted: bytes) -> int:

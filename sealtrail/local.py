@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from sealtrail.errors import UndecidedError
 from sealtrail.source import Lock, MissingObjectError, StoredObject
@@ -64,6 +66,30 @@ class LocalCopy:
     def lock(self, key: str, version: str) -> Lock | None:
         """None: a copy does not know."""
         return None
+
+
+class LocalFile:
+    """One file, read by offset. Use as a context manager."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises OSError when it cannot be opened."""
+        self._file = path.open("rb")
+        self._path = path
+        self.size = os.fstat(self._file.fileno()).st_size
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._file.close()
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """So many bytes, fewer only where the file ends. Raises UndecidedError when it cannot be read."""
+        try:
+            self._file.seek(offset)
+            return self._file.read(size)
+        except OSError as error:
+            raise UndecidedError(f"{self._path}: {error.strerror}") from error
 
 
 def _undecided(error: OSError) -> None:

@@ -13,6 +13,7 @@ from concurrent.futures.process import BrokenProcessPool
 from ctypes import c_int64
 from multiprocessing.sharedctypes import Synchronized
 
+from sealtrail.contents import archived_contents
 from sealtrail.documents import Documents
 from sealtrail.errors import UndecidedError
 from sealtrail.extent import Extent
@@ -86,7 +87,8 @@ def _verify(chain: str) -> ChainResult:
     if _work is None:
         raise AssertionError("forked before there was work")
     source = _work.open_source()
-    return verify_chain(source, _work.made, chain, Documents(source), _work.add)
+    contents = archived_contents(source, Documents(source), _work.made.trust.openers)
+    return verify_chain(source, _work.made, chain, contents, _work.add)
 
 
 def _watch(futures: list[Future[ChainResult]], work: _Work, progress: Progress | None) -> None:

@@ -38,15 +38,19 @@ OF_SOURCES = frozenset({FindingKind.HOLES, FindingKind.SEQUENCE_REUSED})
 """In step 13: an application lost or reused numbers before the trail had them; no evidence was touched."""
 
 
+Step = int | str
+"""A step of `sealtrail.verify`; of a bundle, also "B1" to "B4" of `sealtrail.bundle`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """Something wrong and where: `count` records of a chain from `seq` on, or an object of the store.
 
-    `step` is the step of `sealtrail.verify` that found it.
+    `step` is the one that found it.
     """
 
     kind: FindingKind
-    step: int
+    step: Step
     chain: str
     seq: int | None
     count: int

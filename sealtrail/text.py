@@ -15,7 +15,12 @@ def lines(report: Report) -> Iterator[str]:
     Names come from the archive: whoever altered it must not write on the auditor's screen.
     """
     for line in _lines(report):
-        yield "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+        yield printable(line)
+
+
+def printable(line: str) -> str:
+    """The line, with what a terminal might obey written out."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
 
 
 def _lines(report: Report) -> Iterator[str]:

@@ -29,8 +29,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
 
-from sealtrail.certified import keyring_of
-from sealtrail.chainverify import ChainVerification, Openers
+from sealtrail.certified import endless, keyring_of
+from sealtrail.chainverify import ChainVerification
+from sealtrail.contents import ContentsOf, Openers, archived_contents
 from sealtrail.documents import Documents
 from sealtrail.emitters import RunKey
 from sealtrail.errors import EvidenceError
@@ -105,8 +106,8 @@ def verify_archive(
 
 def carry_out(source: Source, made: Plan, progress: Progress | None = None) -> Report:
     """Verify what a plan says, one chain after the other. Raises UndecidedError, see `verify_archive`."""
-    documents = Documents(source)
-    return conclude(source, made, (verify_chain(source, made, chain, documents, progress) for chain in made.parts))
+    contents = archived_contents(source, Documents(source), made.trust.openers)
+    return conclude(source, made, (verify_chain(source, made, chain, contents, progress) for chain in made.parts))
 
 
 def plan(source: Source, trust: Trust, prefix: str = "", extent: Extent = WHOLE) -> Plan:
@@ -115,15 +116,15 @@ def plan(source: Source, trust: Trust, prefix: str = "", extent: Extent = WHOLE)
     keyring = keyring_of(source, trust.root, report)
     parts = {
         chain: part_of(source, segments, extent, trust.checkpoints.get(chain))
-        for chain, segments in _chains(source, prefix, report)
+        for chain, segments in listed_chains(source, prefix, report)
     }
     return Plan(trust, prefix, extent, keyring, parts, report)
 
 
-def verify_chain(source: Source, made: Plan, chain: str, documents: Documents, progress: Progress | None = None) -> ChainResult:
-    """Steps 3 to 14 of one chain."""
+def verify_chain(source: Source, made: Plan, chain: str, contents: ContentsOf, progress: Progress | None = None) -> ChainResult:
+    """Steps 3 to 14 of one chain; `contents` does steps 11 and 12."""
     part, trust = made.parts[chain], made.trust
-    checking = ChainVerification(chain, source, made.keyring, documents, trust.openers, trust.checkpoints.get(chain))
+    checking = ChainVerification(chain, source, made.keyring, contents, trust.checkpoints.get(chain))
     if not part.from_start and part.segments:
         checking.begin_at(parse_segment_key(part.segments[0][0].key)[1])
     for stored, following in part.segments:
@@ -189,7 +190,7 @@ def _absent_chains(partitions: Mapping[str, int], seen: set[str], prefix: str, r
             report.caveats.append(f"{topic}: {len(absent)} of {count} chains have no segment, {absent[0]} first")
 
 
-def _chains(source: Source, prefix: str, report: Report) -> Iterator[tuple[str, list[Listed]]]:
+def listed_chains(source: Source, prefix: str, report: Report) -> Iterator[tuple[str, list[Listed]]]:
     """Step 2: each chain with its segments in order, and the first seq of the segment that follows each."""
     segments = []
     for key, versions in groupby(source.list(CHAINS + prefix), key=lambda o: o.key):
@@ -230,12 +231,7 @@ def _caveats(report: Report, made: Plan, seen: set[str]) -> None:
             f"no earlier checkpoint was given for {len(unchecked)} of {len(seen)} chains: "
             "segments cut from their ends cannot be ruled out"
         )
-    succeeded = made.keyring.succeeded()
-    if succeeded:
-        report.caveats.append(
-            f"{len(succeeded)} keys have a successor and no stated end, {succeeded[0].key_id.hex()[:16]}… first: whoever holds "
-            "one can still date what it signs back into its certificate's time"
-        )
+    report.caveats += endless(made.keyring)
     expired = sum(c.reasons["expired"] for c in report.chains)
     if expired:
         report.caveats.append(f"{expired} gaps: raw records expired before they were sealed; what they were is not known")

@@ -225,7 +225,8 @@ def epoch(number: int) -> bytes:
 class ChainScript:
     """A sealer that does as it is told: each act adds one entry."""
 
-    def __init__(self, chain: str = CHAINS[0], sealer: str = "sealer") -> None:
+    def __init__(self, chain: str = CHAINS[0], sealer: str = "sealer", policy: bytes = seed("policy")) -> None:
+        self.policy = policy
         self.maker = ChainMaker.with_key(signing_key(sealer), chain=chain, random=counted(chain))
         self.entries: list[Entry] = []
 
@@ -288,14 +289,14 @@ class ChainScript:
             **fields,
         )
         content = Content(
-            self.maker.random(16), seed("policy"), AUDIT_EVENT.sha256, event_id(run, taken), AUDIT_EVENT.encode(event)
+            self.maker.random(16), self.policy, AUDIT_EVENT.sha256, event_id(run, taken), AUDIT_EVENT.encode(event)
         )
         self.add(Kind.EVENT, Reason.NONE, log_class, content, 1, signed=signed, tenant=tenant)
         run.number += number is None
 
     def note(self, kind: Kind, reason: Reason, count: int, *, signed: bool = False, **fields: object) -> None:
         """A seal that is not an event's."""
-        content = Content(self.maker.random(16), seed("policy"), SEAL_NOTE.sha256, ZERO_EVENT_ID, encode_note(**fields))
+        content = Content(self.maker.random(16), self.policy, SEAL_NOTE.sha256, ZERO_EVENT_ID, encode_note(**fields))
         self.add(kind, reason, LogClass.NONE, content, count, signed=signed)
 
     def add(

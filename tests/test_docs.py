@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from schemas.settings import PREFIX, Settings
+from sealtrail.disclosed import ROW
 from sealtrail.seal import SEAL, SEAL_NOTE, SEALED_EVENT
 from sealtrail.segment import FRAME, SEGMENT
 from sealtrail.session import RUN_SESSION
@@ -62,7 +63,7 @@ def test_the_evidence_format_states_what_the_code_writes() -> None:
     text = (ROOT / "docs" / "evidence-format.md").read_text()
     codecs = {
         "Seal": SEAL, "SealNote": SEAL_NOTE, "SealedEvent": SEALED_EVENT, "Segment": SEGMENT, "Frame": FRAME,
-        "RunSession": RUN_SESSION,
+        "Row": ROW, "RunSession": RUN_SESSION,
     }  # fmt: skip
     stated = dict(re.findall(r"^\| (\w+) \| (`[0-9a-f]{20}` \| `[0-9a-f]{64}`) \|$", text, re.MULTILINE))
     assert stated == {name: f"`{codec.header.hex()}` | `{codec.sha256.hex()}`" for name, codec in codecs.items()}

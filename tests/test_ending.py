@@ -54,7 +54,7 @@ CHAIN = CHAINS[0]
 ROTATED_S = NOT_BEFORE_S + 3600  # when the successors' certificates begin
 SEALER_END, ARCHIVE_END = 7, 12  # seals for which the first keys count
 
-Found = tuple[str, int, int | None, int]
+Found = tuple[str, int | str, int | None, int]
 
 
 def key_id(name: str) -> bytes:

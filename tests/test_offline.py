@@ -22,6 +22,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from tests.archives import CHAINS, ROOT, TENANTS, built, checkpoint_of, seed
+from tests.bundles import of_an_hour, signed, unpacked
 
 PROJECT = Path(__file__).parents[1]
 PACKAGES = {"sealtrail", "schemas", "kafkaio", "keystore", "producers", "processors", "sinks", "auditor", "infra"}
@@ -159,6 +160,18 @@ def test_a_cut_tail_exits_1_with_the_checkpoint_that_was_kept(stranger: Stranger
     result = stranger.verify("--checkpoint", "kept")
     assert result.returncode == 1
     assert [f["finding"] for f in json.loads(result.stdout)["findings"]] == ["TRUNCATED"]
+
+
+def test_a_bundle_is_verified_with_the_base_alone_and_a_record_that_was_withheld_is_found(stranger: Stranger) -> None:
+    file = stranger.folder / "acme.bundle"
+    file.write_bytes(of_an_hour())
+    result = stranger.run("acme.bundle", "--root", "root.vkey", "--json")
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["verdicts"] == {"VALID": 6}
+    file.write_bytes(signed({name: data for name, data in unpacked(of_an_hour()).items() if not name.startswith("records/")}))
+    result = stranger.run("acme.bundle", "--root", "root.vkey", "--json")
+    assert result.returncode == 1
+    assert {(f["finding"], f["step"]) for f in json.loads(result.stdout)["findings"]} == {("MISSING", "B4")}
 
 
 def test_what_is_given_wrongly_exits_2_or_3(stranger: Stranger, copy: Path) -> None:

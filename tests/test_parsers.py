@@ -17,8 +17,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import sealtrail
+from sealtrail.bundle import DISCLOSURE, FILTER, MANIFEST, SUMS, parse_manifest, parse_sums
 from sealtrail.certificate import verify_certificate
 from sealtrail.checkpoint import parse_checkpoint, verify_checkpoint
+from sealtrail.disclosed import decode_filter, decode_keys, decode_records
 from sealtrail.ending import parse_end
 from sealtrail.errors import EvidenceError
 from sealtrail.hold import decode_items, encode_items, verify_manifest
@@ -29,6 +31,7 @@ from sealtrail.segment import decode_frames, decode_segment, parse_statement
 from sealtrail.session import verify_session
 from sealtrail.sworn import sworn
 from tests.archives import ROOT, public_of
+from tests.bundles import opened, unpacked
 from tests.test_hold import ITEMS, SIGNED
 from tests.test_hold import KEYRING as HOLDERS
 from tests.test_vectors import KEYRING
@@ -47,6 +50,7 @@ def text(parse: Callable[[str], object]) -> Callable[[bytes], object]:
     return lambda data: parse(data.decode("utf-8", "replace"))
 
 
+BUNDLE = unpacked(vector("kept/good.bundle"))
 PARSERS: dict[str, tuple[Callable[[bytes], object], bytes]] = {
     "vkey": (text(parse_vkey), ROOT.vkey.encode()),
     "note": (parse_note, vector("good/checkpoint.txt")),
@@ -65,6 +69,12 @@ PARSERS: dict[str, tuple[Callable[[bytes], object], bytes]] = {
     "contents": (decode_frames, vector("kept/contents.avro")),
     "items of a hold": (decode_items, encode_items(ITEMS)),
     "manifest of a hold": (lambda d: verify_manifest(d, HOLDERS), SIGNED),
+    "bundle": (opened, vector("good/form.bundle")),
+    "manifest of a bundle": (parse_manifest, BUNDLE[MANIFEST]),
+    "sums of a bundle": (parse_sums, BUNDLE[SUMS]),
+    "filter of a bundle": (decode_filter, BUNDLE[FILTER]),
+    "disclosure keys of a bundle": (decode_keys, BUNDLE[DISCLOSURE]),
+    "records of a bundle": (decode_records, next(data for name, data in BUNDLE.items() if name.startswith("records/"))),
     "session": (lambda d: verify_session(d, KEYRING, 0), vector("kept/session.bin")),
 }
 PIECES = sorted({good for _, good in PARSERS.values()})
@@ -134,4 +144,5 @@ def test_every_parser_of_the_package_is_among_them() -> None:
                 found.add(line.removeprefix("def ").partition("(")[0])
     known = {"parse_note", "parse_checkpoint", "parse_proof", "parse_end", "decode_seal", "decode_sealed_event"}
     known |= {"decode_segment", "decode_frames", "decode_items"}
+    known |= {"parse_manifest", "parse_sums", "decode_filter", "decode_keys", "decode_records"}
     assert found == known, found ^ known

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from auditor.commands.export import export_tiles
+from auditor.tiling import export_tiles
 from sealtrail.__main__ import main as command
 from sealtrail.certificate import Certificate, Role, verify_certificate
 from sealtrail.errors import ConfigError, EvidenceError

@@ -355,11 +355,15 @@ def test_every_certificate_is_the_roots_and_no_keystore_signs_with_two_keys(stac
             continue
         held = [verify_certificate(path.read_bytes(), root).role for path in folder.glob("*.cert")]
         signing = sorted(role.value for role in held if role.algorithm == "Ed25519")
-        two = folder.name in ("holds", "verifier") and signing == ["auditor", "source"]
+        two = folder.name in ("holds", "reader", "verifier") and signing == ["auditor", "source"]
         assert len(signing) <= 1 or two, folder.name
         assert all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in folder.glob("*.key"))
         assert all(len(path.read_bytes()) == 32 for path in folder.glob("*.key"))
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+def test_the_disclosure_key_is_with_who_makes_scopes_and_who_shows_them(stack: Stack) -> None:
+    assert {path.parent.name for path in stack.places.keys.rglob("disclosure.key")} == {"sealer", "verifier", "reader"}
 
 
 def test_no_role_holds_the_root_or_the_quarantine_key(stack: Stack) -> None:

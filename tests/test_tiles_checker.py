@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from auditor.commands.export import export_tiles
+from auditor.tiling import export_tiles
 from sealtrail.checkpoint import parse_checkpoint
 from sealtrail.note import COSIGNATURE, NoteKey
 from tests.archives import CHAINS, built, flipped, public_of

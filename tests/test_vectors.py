@@ -19,11 +19,12 @@ from sealtrail.segment import decode_frames, decode_segment, open_frame
 from sealtrail.session import hpke_open, unwrap_session_key, verify_session
 from sealtrail.sworn import sworn
 from tests.archives import AUDIENCE, NOT_AFTER_S, NOT_BEFORE_S, PART, ROOT, START_S, opening_key, public_of, seed
+from tests.bundles import opened, verified
 from tests.vectors import make
 
 FILES = {
     path.relative_to(make.FOLDER).as_posix(): path
-    for path in make.FOLDER.rglob("*.*")
+    for path in make.FOLDER.rglob("*")
     if path.is_file() and path.suffix != ".pyc"
 }
 KEYRING = Keyring(
@@ -40,6 +41,7 @@ DECODERS: dict[str, Callable[[bytes], object]] = {
     "certificate": partial(verify_certificate, root=ROOT),
     "end": parse_end,
     "proof": lambda data: verify_proof(parse_proof(data), KEYRING),
+    "bundle": opened,
 }
 
 
@@ -49,7 +51,7 @@ def vector(name: str) -> bytes:
 
 def test_the_script_makes_exactly_the_files_that_are_here() -> None:
     """If a format changed on purpose: `python -m tests.vectors.make`, and say so in the change log."""
-    made = make.good() | make.bad() | make.archive()
+    made = make.good() | make.bad() | make.archive() | make.bundles()
     whole = {name for name in FILES if name.startswith("kept/archive/")}
     assert set(made) | set(make.kept_alone()) | whole | {"__init__.py", "make.py"} == set(FILES)
     for name, data in made.items():
@@ -76,6 +78,11 @@ def test_what_is_good_reads_as_it_was_made() -> None:
     assert leaf_hash(segment.seals[0]) == make.SEAL_1.prev
     proven = verify_proof(parse_proof(vector("good/record.tlog-proof")), KEYRING)
     assert (proven.seal, proven.sealed.content, proven.attested) == (make.SEAL_1, make.CONTENT, True)
+
+
+def test_a_kept_bundle_still_verifies() -> None:
+    assert verified(vector("kept/good.bundle")).good
+    assert opened(vector("good/form.bundle")).filter.tenant == "acme"
 
 
 def test_kept_ciphertexts_still_open() -> None:

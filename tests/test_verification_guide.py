@@ -10,23 +10,33 @@ from pathlib import Path
 
 import pytest
 
-from tests.archives import ROOT, public_of
+from sealtrail.bundle import MANIFEST, SUMS
+from tests.archives import PART, ROOT, START_S, public_of
+from tests.bundles import edited, of_an_hour, packed, signed, unpacked
 from tests.test_proof import FORGED, a_proof, laid_out
 from tests.tools import program
 
 GUIDE = Path(__file__).parent.parent / "docs" / "verification.md"
-STEPS = re.findall(r"^```sh\n(.*?)^```$", GUIDE.read_text(), re.MULTILINE | re.DOTALL)
 
 
-def follow(folder: Path) -> subprocess.CompletedProcess[str]:
+def steps(heading: str) -> list[str]:
+    """The commands under a heading of the guide."""
+    section = GUIDE.read_text().split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    return re.findall(r"^```sh\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
+
+
+RECORD, BUNDLE = steps("One record by hand"), steps("A bundle")
+
+
+def follow(folder: Path, commands: list[str] = RECORD) -> subprocess.CompletedProcess[str]:
     """All steps in one shell that ends at the first command that fails."""
     program("openssl", "openssl")
-    script = "set -eu\n" + "\n".join(STEPS)
+    script = "set -eu\n" + "\n".join(commands)
     return subprocess.run(["sh", "-c", script], cwd=folder, capture_output=True, text=True, timeout=60, check=False)
 
 
 def test_there_is_a_step_for_each_claim() -> None:
-    assert len(STEPS) == 6
+    assert len(RECORD) == 6 and len(BUNDLE) == 2
 
 
 @pytest.mark.parametrize("signed", [True, False])
@@ -72,3 +82,45 @@ def test_by_hand_what_lies_beside_the_proof_is_checked_too(name: str, tmp_path: 
     laid_out(tmp_path, a_proof())
     DAMAGES[name](tmp_path)
     assert follow(tmp_path).returncode != 0
+
+
+# -- a bundle
+
+
+def unpacked_at(folder: Path, data: bytes) -> subprocess.CompletedProcess[str]:
+    """The bundle, and what the guide's commands say of it."""
+    (folder / "acme.bundle").write_bytes(data)
+    (folder / "root.vkey").write_text(ROOT.vkey)
+    return follow(folder, BUNDLE)
+
+
+def test_by_hand_a_bundle_is_complete_and_signed_by_an_auditor(tmp_path: Path) -> None:
+    done = unpacked_at(tmp_path, of_an_hour())
+    assert done.returncode == 0, done.stderr
+    assert f"signed by an auditor of {PART} at 2026-09-22T18:00:00Z, for " in done.stdout and '"tenant":"acme"' in done.stdout
+
+
+RECORDS = next(name for name in unpacked(of_an_hour()) if name.startswith("records/"))
+FORGED_BUNDLES: dict[str, Callable[[dict[str, bytes]], bytes]] = {
+    "a member altered": lambda files: packed(edited(files, RECORDS, lambda data: data[:-1] + b"x")),
+    "a member dropped": lambda files: packed({name: data for name, data in files.items() if name != RECORDS}),
+    "a member added": lambda files: packed({**files, "keys/more": b"more"}),
+    "other sums": lambda files: packed(edited(files, SUMS, lambda data: data.replace(b"a", b"b"))),
+    "another time": lambda files: packed(edited(files, MANIFEST, lambda data: data.replace(b"\nmade 2026", b"\nmade 2027"))),
+    "a key that is certified for nothing": lambda files: signed(files, key="nobody"),
+    "a key of another role": lambda files: signed(files, key="archive"),
+    "an expired key": lambda files: signed(files, key="auditor-expired"),
+    "a time before its key's": lambda files: signed(files, lambda manifest: replace(manifest, made_s=START_S - 1_000_000)),
+    "a key of another deployment": lambda files: signed(files, key="auditor-elsewhere", name="audit.example/other"),
+    "another count": lambda files: signed(files, lambda manifest: replace(manifest, files=3)),
+}
+
+
+@pytest.mark.parametrize("name", FORGED_BUNDLES)
+def test_by_hand_a_forged_bundle_is_found_out(name: str, tmp_path: Path) -> None:
+    assert unpacked_at(tmp_path, FORGED_BUNDLES[name](unpacked(of_an_hour()))).returncode != 0
+
+
+def test_by_hand_another_of_several_auditors_is_found(tmp_path: Path) -> None:
+    done = unpacked_at(tmp_path, signed(unpacked(of_an_hour()), key="auditor-2"))
+    assert done.returncode == 0, done.stderr

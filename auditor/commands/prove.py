@@ -18,7 +18,7 @@ import typer
 from auditor.access import Act
 from auditor.commands.search import Purpose
 from auditor.console import EXIT_FAILED, AsJson, ConfigFile, event_uuid, explained, say, settings_of
-from auditor.export import export
+from auditor.export import TEXT, as_text, export
 from auditor.looking import Looked, look
 from schemas.settings import Settings
 from sealtrail.ending import parse_end
@@ -107,7 +107,7 @@ def _write(looked: Looked, file: Path) -> dict[str, Any]:
         to.write(text)
         return 1
 
-    export(looked.access, file, write)
+    export(looked.access, file, as_text(write), TEXT)
     return {
         "access": str(looked.stated),
         "file": str(file),

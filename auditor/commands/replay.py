@@ -16,7 +16,7 @@ import typer
 from auditor.access import Access, Act
 from auditor.commands.search import Purpose, Tenant
 from auditor.console import EXIT_FAILED, EXIT_USAGE, AsJson, ConfigFile, explained, say, settings_of
-from auditor.export import export
+from auditor.export import JSON_LINES, as_text, export
 from auditor.printing import event_document, seal_document
 from auditor.query.build import micros
 from auditor.replay import Range, Replayed, TopicFinding, Walk, replay
@@ -168,7 +168,7 @@ def run_replay(
                 outcome.findings += walk.findings
 
         if isinstance(to, Path):
-            export(access, to, lambda stream: _write(rows(), stream))
+            export(access, to, as_text(lambda stream: _write(rows(), stream)), JSON_LINES)
         elif to is not None:
             _write(rows(), to)
         else:

@@ -11,7 +11,7 @@ import typer
 
 from auditor.access import Access, Act
 from auditor.console import EXIT_PARTIAL, AsJson, ConfigFile, explained, say, settings_of
-from auditor.export import export
+from auditor.export import CSV, JSON_LINES, as_text, export
 from auditor.query.build import Scope, query_of
 from auditor.query.index import HotIndex
 from auditor.query.language import Term, parse
@@ -84,8 +84,8 @@ def run_search(
                 documents = list(answer.documents)
                 shown = len(documents)
             else:
-                write = write_csv if output.suffix.lower() == ".csv" else write_json_lines
-                documents, shown = [], export(access, output, lambda to: write(answer.documents, to))
+                write, media = (write_csv, CSV) if output.suffix.lower() == ".csv" else (write_json_lines, JSON_LINES)
+                documents, shown = [], export(access, output, as_text(lambda to: write(answer.documents, to)), media)
         finally:
             index.close()
     return {

@@ -1,4 +1,4 @@
-"""`sealtrail verify`: the archive in S3 against what it swears. Exit 0 only if everything is good."""
+"""`sealtrail verify`: the archive in S3, or a file that was made of it, against what it swears. Exit 0 only if all is good."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from auditor.archive import ArchiveReader
-from auditor.console import EXIT_FAILED, EXIT_PARTIAL, AsJson, ConfigFile, explained, say, settings_of
+from auditor.console import EXIT_FAILED, EXIT_PARTIAL, EXIT_USAGE, AsJson, ConfigFile, explained, say, settings_of
 from auditor.trust import openers_of, root_of
+from keystore import load_root
 from schemas.settings import Settings
-from sealtrail.__main__ import at_us, read_checkpoints
+from sealtrail.__main__ import at_us, read_checkpoints, verify_file
 from sealtrail.errors import ConfigError, EvidenceError
 from sealtrail.extent import Extent
+from sealtrail.note import NoteKey
 from sealtrail.parallel import verify_in_processes
 from sealtrail.report import Report
 from sealtrail.text import lines
@@ -27,6 +29,12 @@ from sealtrail.verify import WHOLE, Trust
 
 
 def verify(
+    file: Annotated[
+        Path | None, typer.Argument(help="A bundle or a .tlog-proof, instead of the archive itself; offline.")
+    ] = None,
+    root: Annotated[
+        Path | None, typer.Option(help="Of a file: the root's vkey; default: the one that the settings name.")
+    ] = None,
     chain: Annotated[str, typer.Option(help="Only chains whose names begin so.")] = "",
     checkpoint: Annotated[
         list[Path] | None, typer.Option(help="A checkpoint kept from earlier; may be given for each chain.")
@@ -45,7 +53,15 @@ def verify(
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Verify chain, signatures, contents, locks, offsets and numbers of the archive."""
+    """Verify chain, signatures, contents, locks, offsets and numbers of the archive; or a bundle, or a proof."""
+    if file is not None:
+        if chain or since or until or after_checkpoint or save_checkpoints:
+            say("of a file, all is verified: only --root, --checkpoint and --json go with one")
+            raise typer.Exit(EXIT_USAGE)
+        with explained():
+            trust = Trust(_root(root, config), {}, _kept(checkpoint or []))
+            code = _verify_file(file, trust, as_json=as_json)
+        raise typer.Exit(code)
     with explained():
         settings = settings_of(config, "verifier")
         extent = Extent(_at_us(since, "--from"), _at_us(until, "--to"), after_checkpoint)
@@ -84,11 +100,7 @@ def verify_store(
         ConfigError: a setting or a checkpoint file is unusable.
         UndecidedError: the store does not answer a listing.
     """
-    try:
-        kept = read_checkpoints(checkpoints)
-    except (OSError, EvidenceError) as error:
-        raise ConfigError(f"--checkpoint: {error}") from error
-    trust = Trust(root_of(settings), openers_of(settings), kept)
+    trust = Trust(root_of(settings), openers_of(settings), _kept(checkpoints))
     columns = (
         TextColumn("{task.completed} of {task.total} segments"),
         BarColumn(),
@@ -113,6 +125,24 @@ def verify_store(
             started=lambda segments: bar.update(task, total=segments),
             progress=progress,
         )
+
+
+def _kept(checkpoints: list[Path]) -> dict[str, bytes]:
+    try:
+        return read_checkpoints(checkpoints)
+    except (OSError, EvidenceError) as error:
+        raise ConfigError(f"--checkpoint: {error}") from error
+
+
+def _root(file: Path | None, config: Path | None) -> NoteKey:
+    return root_of(settings_of(config, "verifier")) if file is None else load_root(file)
+
+
+def _verify_file(file: Path, trust: Trust, *, as_json: bool) -> int:
+    try:
+        return verify_file(file, trust, as_json=as_json)
+    except (OSError, EvidenceError) as error:
+        raise ConfigError(str(error)) from error
 
 
 def _save(report: Report, folder: Path) -> None:

@@ -1,9 +1,10 @@
-// node main.mjs archive <folder> … | archives <expected.json> <folder> … | decode <kind> <file>…
+// node main.mjs archive <folder> … | archives <expected.json> <folder> … | bundle <file> | bundles <expected.json> <file> | decode <kind> <file>…
 import fs from 'node:fs';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { readFolder, readKeys } from './archive.mjs';
 import { Refused } from './avro.mjs';
+import { openBundle, openMembers, verifyBundle } from './bundle.mjs';
 import { parseCertificate, parseCheckpoint, parseEnd, parseVkey } from './note.mjs';
 import { checkProof } from './proof.mjs';
 import { parseSeal, parseSegment } from './records.mjs';
@@ -41,6 +42,25 @@ function archives(listPath, folder) {
   print(results);
 }
 
+function bundle(file) {
+  const checkpoint = options.checkpoint && fs.readFileSync(options.checkpoint);
+  const result = verifyBundle(openBundle(fs.readFileSync(file)), readRoot(), checkpoint);
+  print(result);
+  process.exitCode = EXIT[result.outcome];
+}
+
+function bundles(listPath, file) {
+  const untouched = openBundle(fs.readFileSync(file)).members;
+  const root = readRoot();
+  print(JSON.parse(fs.readFileSync(listPath, 'utf8')).map((c) => {
+    const members = new Map(untouched);
+    const changed = path.join(path.dirname(listPath), c.folder);
+    for (const [name, bytes] of fs.existsSync(changed) ? readFolder(changed) : []) members.set(name, bytes);
+    for (const name of c.gone) members.delete(name);
+    return { name: c.name, ...verifyBundle(openMembers(members), root) };
+  }));
+}
+
 const DECODERS = {
   seal: parseSeal,
   segment: parseSegment,
@@ -48,6 +68,7 @@ const DECODERS = {
   certificate: (bytes) => parseCertificate(bytes, readRoot()),
   end: parseEnd,
   proof: (bytes) => checkProof(bytes),
+  bundle: openBundle,
 };
 
 function decode(kind, ...files) {
@@ -62,9 +83,9 @@ function decode(kind, ...files) {
   }
 }
 
-const COMMANDS = { archive, archives, decode };
+const COMMANDS = { archive, archives, bundle, bundles, decode };
 if (!Object.hasOwn(COMMANDS, command ?? '')) {
-  process.stderr.write('usage: main.mjs archive|archives|decode … (see the first line of this file)\n');
+  process.stderr.write('usage: main.mjs archive|archives|bundle|bundles|decode … (see the first line of this file)\n');
   process.exitCode = 2;
 } else {
   try { COMMANDS[command](...args); } catch (e) { // not an outcome: the question could not be put

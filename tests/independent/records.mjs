@@ -11,6 +11,7 @@ export const SCHEMA = {
   note: '20c17be98a09bdf8e33accc63198e752d44aa40201b08ccedcdcdd204bc4cfdd',
   segment: '1ecafd9859ed312becb4c865f19a477232682e80b84730f92bf54929103e86d1',
   frame: '0d2cb2aecb879393d585a955b793e00ee9abe0ee464d7b61846973112ee5a18a',
+  row: '58c89bfb73c80342cea996ecb29606a2d282499f8840e0d00c74ec790bde4a28',
   runSession: '599c961eca13d2e98d71e36e93a6262cc61eed60ae1be9fb9e06cf9b89f76cd1',
 };
 

@@ -11,7 +11,7 @@ const orNull = (fn) => {
   try { return fn(); } catch (e) { if (e instanceof Refused) return null; throw e; }
 };
 
-function readCertificates(objects, root, findings) {
+export function readCertificates(objects, root, findings) {
   const keyring = new Keyring();
   const unknown = () => findings.push({ finding: 'UNKNOWN-KEY', step: 1, chain: '', seq: null, count: 1 });
   const keys = [...objects].filter(([key]) => key.startsWith('keys/'));
@@ -32,14 +32,14 @@ function readCertificates(objects, root, findings) {
   return keyring;
 }
 
-// Steps 3 to 10 along one chain. An object that cannot be used leaves no `before` to the next one.
-function checkChain(chain, list, keyring) {
+// Steps 3 to 10 along one chain, or from a seq on. An object that cannot be used leaves no `before` to the next one.
+export function checkChain(chain, list, keyring, from = 0) {
   const findings = [];
   const segments = [];
   const say = (finding, step, seq, count) => findings.push({ finding, step, chain, seq, count });
-  let end = 0;
+  let end = from;
   let before = null;
-  let whole = true;
+  let whole = from === 0;
   list.forEach(({ first, bytes }, i) => {
     const next = list[i + 1]?.first ?? null;
     const record = orNull(() => parseSegment(bytes));
@@ -64,7 +64,7 @@ function checkChain(chain, list, keyring) {
 }
 
 // The root at a size, if a vouched segment reaches it.
-function rootAt(segments, size) {
+export function rootAt(segments, size) {
   const s = segments.find((x) => x.vouched && x.first < size && size <= x.first + x.items.length);
   if (!s) return null;
   const tree = s.start.copy();

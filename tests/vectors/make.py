@@ -6,7 +6,8 @@ change of the format shows as a change of a file. `bad/<decoder>/` is what that 
 
 `kept/archive/` is a whole archive as a copy on disk, `archive/` what a verifier needs beside it (root's vkey, tenants' keys, a
 checkpoint kept from earlier) and what it must come to: `expected.json` names for each case the files that differ, which lie
-under `archive/<case>/`, those that are gone, and outcome and findings.
+under `archive/<case>/`, those that are gone, and outcome and findings. In the same way `kept/good.bundle` is a bundle, and
+`bundles/` says what changed members make of it; `good/form.bundle` is one without evidence, to show the form by.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ import hashlib
 import json
 import re
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from sealtrail.avro import write_container
+from sealtrail.bundle import DISCLOSURE, FILTER, MANIFEST, SUMS
 from sealtrail.certificate import Role
 from sealtrail.checkpoint import Checkpoint, sign_checkpoint
 from sealtrail.ending import Mark
@@ -60,8 +63,10 @@ from sealtrail.segment import (
 )
 from sealtrail.session import mac_key, open_run, record_mac
 from sealtrail.source import Source
+from sealtrail.tar import TRAILER, header
 from sealtrail.verify import Trust, verify_archive
 from sinks.archive.checking import Entry
+from tests import bundles as made_bundles
 from tests.archives import (
     AUDIENCE,
     CHAINS,
@@ -87,6 +92,8 @@ from tests.archives import (
     statement_of,
     tenant_public,
 )
+from tests.bundles import packed, signed, unpacked, verified
+from tests.test_bundle import BY_KEY, BY_NOBODY, LIES
 from tests.test_tamper import CASES
 
 FOLDER = Path(__file__).parent
@@ -176,6 +183,7 @@ def good() -> dict[str, bytes]:
         "good/statement.txt": made.statement.encode(),
         "good/segment.avro": encode_segment(made),
         "good/record.tlog-proof": format_proof(prove(made, SealedEvent(seal, CONTENT, signature(seal)))),
+        "good/form.bundle": form(),
         "good/values.json": json.dumps(values, indent=1).encode() + b"\n",
     }
 
@@ -259,8 +267,94 @@ def bad() -> dict[str, bytes]:
             "carriage-returns": proof.replace(b"\n", b"\r\n"),
             "trailing-line": proof + b"more\n",
         },
+        "bundle": {name: edit(form()) for name, edit in BAD_FORMS.items()},
     }  # fmt: skip
     return {f"bad/{decoder}/{name}.bin": data for decoder, table in tables.items() for name, data in table.items()}
+
+
+def form() -> bytes:
+    """A bundle of the members alone that every one has."""
+    files = unpacked((FOLDER / "kept" / "good.bundle").read_bytes())
+    return signed({name: files[name] for name in (MANIFEST, SUMS, FILTER, DISCLOSURE)})
+
+
+def _text(name: str, old: bytes, new: bytes) -> Callable[[bytes], bytes]:
+    """A bundle with one of its texts changed, and signed."""
+
+    def edit(data: bytes) -> bytes:
+        files = unpacked(data)
+        changed = {**files, name: files[name].replace(old, new, 1)}
+        return packed(changed) if name in (MANIFEST, SUMS) else signed(changed)
+
+    return edit
+
+
+BAD_FORMS: dict[str, Callable[[bytes], bytes]] = {
+    "empty": lambda _: b"",
+    "trailing-byte": lambda data: data + b"\0",
+    "end-of-three-blocks": lambda data: data + bytes(512),
+    "end-of-one-block": lambda data: data[:-512],
+    "truncated": lambda data: data[:1000],
+    "byte-in-the-padding": lambda data: data[:1000] + b"x" + data[1001:],
+    "executable": lambda data: _headed(data, 100, b"0000755\0"),
+    "symbolic-link": lambda data: _headed(data, 156, b"2"),
+    "owner": lambda data: _headed(data, 265, b"root"),
+    "mtime": lambda data: _headed(data, 136, b"00000000001\0"),
+    "upwards": lambda data: _headed(data, 0, b"../a\0\0\0\0"),
+    "another-checksum": lambda data: data[:148] + b"000000\0 " + data[156:],
+    "size-in-base-256": lambda data: _headed(data, 124, b"\x80" + bytes(10) + b"\x01"),
+    "member-twice": lambda data: data[: -len(TRAILER)] + header(FILTER, 0) + TRAILER,
+    "not-sorted": lambda data: header("z", 0) + data,
+    "no-manifest": lambda data: packed({name: d for name, d in unpacked(data).items() if name != MANIFEST}),
+    "no-filter": lambda data: packed({name: d for name, d in unpacked(data).items() if name != FILTER}),
+    "manifest-version-2": _text(MANIFEST, b"bundle/v1", b"bundle/v2"),
+    "manifest-line-more": _text(MANIFEST, b"\n\n", b"\nmore yes\n\n"),
+    "manifest-31st-of-september": _text(MANIFEST, b"\nmade 2026-09-22", b"\nmade 2026-09-31"),
+    "sums-in-binary-mode": _text(SUMS, b"  ", b" *"),
+    "filter-with-a-blank": _text(FILTER, b",", b", "),
+    "filter-classes-empty": _text(FILTER, b'["operational"]', b"[]"),
+    "filter-time-with-offset": _text(FILTER, b"15:13:20Z", b"15:13:20+00:00"),
+    "filter-time-with-zero-fraction": _text(FILTER, b"15:13:20Z", b"15:13:20.000000Z"),
+    "filter-twice-the-tenant": _text(FILTER, b'"tenant":"acme"', b'"tenant":"acme","tenant":"acme"'),
+    "filter-no-tenant": _text(FILTER, b'"tenant":"acme"', b'"tenant":null'),
+    "disclosure-with-an-empty-line": _text(DISCLOSURE, b"\n", b"\n\n"),
+    "disclosure-of-no-chain": _text(DISCLOSURE, b"/0 ", b"/00 "),
+}
+
+
+def _headed(data: bytes, at: int, new: bytes) -> bytes:
+    """The first header with other bytes, its checksum made right."""
+    block = data[:at] + new + data[at + len(new) : 512]
+    blank = block[:148] + b" " * 8 + block[156:]
+    return block[:148] + b"%06o\0 " % sum(blank) + block[156:] + data[512:]
+
+
+def bundles() -> dict[str, bytes]:
+    """Every case of `test_bundle` that can be taken apart, as what differs from `kept/good.bundle`."""
+    untouched = unpacked((FOLDER / "kept" / "good.bundle").read_bytes())
+    cases = {"untouched": untouched}
+    cases |= {name: unpacked(signed(edit(untouched))) for name, (edit, _) in LIES.items()}
+    cases |= {f"signed by {who}": unpacked(signed(untouched, key=key, name=name)) for who, (key, name) in BY_KEY.items()}
+    cases |= {name: edit(untouched) for name, edit in BY_NOBODY.items()}
+    files: dict[str, bytes] = {}
+    expected = []
+    for name, changed in cases.items():
+        slug = re.sub(r"[^a-z0-9]+", "-", name.lower())
+        files |= {f"bundles/{slug}/{n}": data for n, data in changed.items() if untouched.get(n) != data}
+        report = verified(packed(changed))
+        expected.append(
+            {
+                "name": name,
+                "folder": slug,
+                "gone": sorted(untouched.keys() - changed.keys()),
+                "outcome": "good" if report.good else "not verified",
+                "findings": [{n: v for n, v in f.as_json().items() if n not in ("detail", "where")} for f in report.findings],
+                "valid": report.verdicts["VALID"],
+                "seals": sum(c.seals for c in report.chains),
+            }
+        )
+    files["bundles/expected.json"] = json.dumps(expected, indent=1).encode() + b"\n"
+    return files
 
 
 def archive() -> dict[str, bytes]:
@@ -362,7 +456,8 @@ def kept_alone() -> dict[str, bytes]:
         random=counted("vectors"),
     )
     session = open_run(RUN, AUDIENCE, seed("session"), pipeline, public_of("source-github"), source.sign)
-    return {"kept/contents.avro": encode_frames([frame]), "kept/session.bin": session}
+    bundle = made_bundles.of_an_hour()
+    return {"kept/contents.avro": encode_frames([frame]), "kept/session.bin": session, "kept/good.bundle": bundle}
 
 
 def _length(data: bytes) -> bytes:
@@ -391,4 +486,4 @@ def write(files: dict[str, bytes]) -> None:
 if __name__ == "__main__":
     if "--kept" in sys.argv[1:]:
         write(kept())
-    write(good() | bad() | archive())
+    write(good() | bad() | archive() | bundles())
