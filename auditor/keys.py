@@ -1,11 +1,9 @@
 """The acts of a key's life that leave a trace in the deployment: certified, followed by another, ended.
 
     certify    a certificate in the folder of certificates and in the archive
-    rotate     certify a successor, publish it, and only then put its private half where its holder takes it up
     end        the successor states, per chain, where the key ended, with the root of the tree up to there
 
-Each is an event of source publisher (type ADMIN, of the deployment's own tenant), acknowledged before the next step that
-cannot be undone. Doing an act again after a failure does what is missing.
+Each is an event of source publisher (type ADMIN, of the deployment's own tenant), acknowledged before what cannot be undone.
 
 Not here: the root and the making of keys (`keystore.ceremony`), and what an end means (`sealtrail.ending`).
 """
@@ -14,23 +12,26 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from itertools import groupby
+import secrets
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from producers.audit import AuditProducer
 from schemas.settings import Settings
 from sealtrail.certificate import Certificate, Role
-from sealtrail.ending import ENDING_ROLES, End, EndReason, Mark, sign_end
+from sealtrail.ending import ENDING_ROLES, End, EndReason, Mark, parse_end, sign_end, verify_end
 from sealtrail.errors import ConfigError, EvidenceError, TransientError
 from sealtrail.keyring import Keyring
-from sealtrail.layout import CHAINS, end_key, parse_segment_key
+from sealtrail.layout import END, end_key, parse_segment_key
 from sealtrail.merkle import Frontier
-from sealtrail.seal import DEPLOYMENT_TENANT, leaf_hash
+from sealtrail.note import NoteKey
+from sealtrail.report import Verdict
+from sealtrail.seal import DEPLOYMENT_TENANT, Seal, decode_seal, leaf_hash
 from sealtrail.segment import Segment, decode_segment
 from sealtrail.source import Source, StoredObject
-from sealtrail.sworn import sworn
+from sealtrail.sworn import genuine_checkpoint
+from sealtrail.verify import Plan, Trust, plan, verify_chain
 
 ACKNOWLEDGED_S = 30.0
 
@@ -49,55 +50,70 @@ class Said:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where a key ended in one chain, as the archive shows it; `at_head`: nothing of a successor follows."""
+    """Where a key ended in one chain, as the archive shows it.
+
+    Attributes:
+        quiet_s: for how long others signed after it, by the seals' times; 0 where nothing follows.
+        doubted: what does not verify in this chain, from which on nothing counts; "" if all does.
+    """
 
     chain: str
-    mark: Mark
-    at_head: bool
+    mark: Mark | None
+    quiet_s: float
+    doubted: str = ""
 
 
-def positions(source: Source, keyring: Keyring, key: Certificate, prefix: str, since_s: float | None = None) -> list[Position]:
-    """Per chain, for how many seals a key counts: up to the last that it signed.
+class _Unread:
+    """Contents are not looked at: where a key ended does not depend on them."""
 
-    For a source's key, whose runs are in the contents: up to the archive's end. With `since_s`, at most up to the last
-    checkpoint made by then: what a stolen key signed later does not count.
+    def check(self, segment: Segment, stored: StoredObject, by_seq: Mapping[int, Seal], span: range) -> dict[int, Verdict]:
+        """No verdicts."""
+        return {}
+
+    def originals(self, segment: Segment) -> None:
+        """Nothing."""
+
+
+def positions(source: Source, root: NoteKey, key: Certificate, since_s: float | None = None) -> list[Position]:
+    """Of every chain that a key may speak for: for how many seals it counts, up to the last that it signed.
+
+    Every chain is verified first, all but its contents: positions are taken from what verifies alone, before the first
+    finding. For a source's key, whose runs are in the contents: up to the archive's end.
+
+    Args:
+        since_s: at most up to the last checkpoint made by then, seconds since 1970: what a stolen key signed later does not
+            count.
 
     Raises:
-        EvidenceError: a segment that it rests on does not verify.
         UndecidedError: the store does not answer.
     """
-    found = []
-    listed = (stored for stored in source.list(CHAINS + prefix) if not stored.is_marker)
-    for chain, group in groupby(listed, key=lambda stored: parse_segment_key(stored.key)[0]):
-        position = _position(source, keyring, key, chain, list(group), since_s)
-        if position is not None:
-            found.append(position)
-    return found
+    made = plan(source, Trust(root))
+    return [
+        _position(source, made, chain, key, since_s) for chain in made.parts if key.role is Role.SOURCE or key.speaks_for(chain)
+    ]
 
 
-def _position(
-    source: Source, keyring: Keyring, key: Certificate, chain: str, segments: Sequence[StoredObject], since_s: float | None
-) -> Position | None:
-    """Walks back from the chain's end; None where the key signed nothing that counts."""
-    at_head = True
-    for stored in reversed(segments):
+def _position(source: Source, made: Plan, chain: str, key: Certificate, since_s: float | None) -> Position:
+    """Walks back from the chain's end, or from where it stops to verify."""
+    found = [f for f in made.report.findings if f.chain == chain]
+    found += verify_chain(source, made, chain, lambda *_: _Unread()).findings
+    first = min(found, key=lambda f: f.seq or 0, default=None)
+    until = None if first is None else first.seq or 0
+    doubted = "" if first is None else f"{first.kind} at seq {first.seq}: {first.detail}"
+    last_us = None
+    for stored, _ in reversed(made.parts[chain].segments):
+        if until is not None and parse_segment_key(stored.key)[1] >= until:
+            continue
         segment = decode_segment(source.read(stored.key, stored.version))
-        checkpoint = sworn(segment, keyring).checkpoint
-        if checkpoint is None:
-            raise EvidenceError(f"{stored.key}: its checkpoint is not genuine; verify the archive first")
+        if until is not None and segment.next_seq > until:
+            continue
+        last_us = last_us or decode_seal(segment.seals[-1]).sealed_at_us
         size = _signed_up_to(segment, key)
+        checkpoint = genuine_checkpoint(segment.checkpoint.encode(), made.keyring)[0]
         if size and (since_s is None or checkpoint.time_s <= since_s):
-            tree = Frontier(segment.first_seq, segment.frontier)
-            root = b""
-            for data in segment.seals:
-                tree.append(leaf_hash(data))
-                if tree.size == size:
-                    root = tree.root()
-            if (tree.size, tree.root()) != (checkpoint.checkpoint.size, checkpoint.checkpoint.root):
-                raise EvidenceError(f"{stored.key}: its seals are not those of its checkpoint; verify the archive first")
-            return Position(chain, Mark(size, root), at_head and size == tree.size)
-        at_head = False
-    return None
+            at_us = decode_seal(segment.seals[size - 1 - segment.first_seq]).sealed_at_us
+            return Position(chain, _mark(segment, size), (last_us - at_us) / 1e6, doubted)
+    return Position(chain, None, 0.0, doubted)
 
 
 def _signed_up_to(segment: Segment, key: Certificate) -> int:
@@ -105,9 +121,18 @@ def _signed_up_to(segment: Segment, key: Certificate) -> int:
     if key.role is Role.SEALER:
         return max((seq + 1 for seq, signature in segment.signatures if signature.key_id == key.key_id), default=0)
     if key.role is Role.ARCHIVE:
-        alone = Keyring([key])
-        return segment.next_seq if sworn(segment, alone).checkpoint is not None else 0
+        try:
+            genuine_checkpoint(segment.checkpoint.encode(), Keyring([key]))
+        except EvidenceError:
+            return 0
     return segment.next_seq
+
+
+def _mark(segment: Segment, size: int) -> Mark:
+    tree = Frontier(segment.first_seq, segment.frontier)
+    for data in segment.seals[: size - segment.first_seq]:
+        tree.append(leaf_hash(data))
+    return Mark(size, tree.root())
 
 
 class Office:
@@ -134,15 +159,30 @@ class Office:
         self._publish()
         return path
 
-    def ended(self, key: Certificate, successor: Certificate, sign: Sign, end: End) -> Path:
-        """State the end of a key: in the trail, in the folder, in the archive. Raises ConfigError, TransientError."""
-        note = sign_end(end, successor, sign)
-        digest = hashlib.sha256(note.encode()).digest()
-        self._state("keys.ended", "end", digest.hex(), key)
-        path = self._folder / Path(end_key(end.key_id, digest)).name
-        _write(path, note)
+    def ended(self, keyring: Keyring, key: Certificate, successor: Certificate, sign: Sign, end: End) -> Path:
+        """State the end of a key: in the trail, in the folder, in the archive.
+
+        What the key itself stated of others is stated anew first, by its successor: its word counts for nothing from now on.
+
+        Raises:
+            ConfigError: it would not count: the successor may not say so now.
+            TransientError: it could not be recorded.
+        """
+        own = [parse_end(path.read_bytes()) for path in sorted(self._folder.glob(f"*{END}"))]
+        anew = [replace(e, successor=successor.key_id, made_s=end.made_s) for e in own if e.successor == key.key_id]
+        paths = []
+        for stated in (*anew, end):
+            try:
+                note = sign_end(stated, successor, sign)
+                verify_end(note.encode(), keyring.by_id)
+            except (ValueError, EvidenceError) as error:
+                raise ConfigError(f"the end of key {stated.key_id.hex()[:16]}… would not count: {error}") from None
+            digest = hashlib.sha256(note.encode()).digest()
+            self._state("keys.ended", "end", digest.hex(), key)
+            paths.append(self._folder / Path(end_key(stated.key_id, digest)).name)
+            _write(paths[-1], note)
         self._publish()
-        return path
+        return paths[-1]
 
     def _state(self, event: str, kind: str, identifier: str, key: Certificate) -> None:
         said = self._said
@@ -176,21 +216,40 @@ class Office:
 
 
 def end_of(key: Certificate, successor: Certificate, reason: EndReason, found: Sequence[Position], now_s: int) -> End:
-    """The statement, from what the archive shows.
-
-    Raises:
-        ConfigError: a key of such a role cannot end so, or, superseded, it still signs in some chain.
-    """
+    """The statement, from what the archive shows. Raises ConfigError: a key of such a role has no position to end at."""
     if key.role not in ENDING_ROLES:
         raise ConfigError(f"what keys of role {key.role} do has no position; they end with their certificate")
-    still = [position.chain for position in found if position.at_head]
-    if still and reason is EndReason.SUPERSEDED and key.role is not Role.SOURCE:
-        raise ConfigError(
-            f"in {len(still)} chains, {still[0]} first, the archive shows nothing of a successor yet: wait until it does "
-            "(an idle chain is archived once an hour), or state it as compromised"
-        )
-    marks = {position.chain: position.mark for position in found}
+    marks = {position.chain: position.mark for position in found if position.mark is not None}
     return End(key.role, key.key_id, successor.key_id, reason, now_s, marks)
+
+
+def require_settled(key: Certificate, found: Sequence[Position], expected: Iterable[str], settled_s: float) -> None:
+    """That a superseded key's end can be stated: every chain verifies, and others have signed in it for some time.
+
+    Args:
+        expected: chains that there are; one that is not archived yet may hold what the key signed.
+
+    Raises:
+        ConfigError: naming the first chain that speaks against it.
+    """
+    if key.role is Role.SOURCE:
+        raise ConfigError(
+            "a superseded source's key ends with its certificate: runs that it opened go on; or it is compromised"
+        )
+    if all(position.mark is None for position in found):
+        raise ConfigError("the archive shows nothing that this key signed: is it this deployment's?")
+    absent = sorted(set(expected) - {position.chain for position in found})
+    if absent:
+        raise ConfigError(f"nothing of {absent[0]} is archived yet, and it may hold what this key signed: wait, then again")
+    for position in found:
+        if position.doubted:
+            raise ConfigError(f"{position.chain} does not verify: {position.doubted}")
+        if position.mark is not None and (not position.quiet_s or position.quiet_s < settled_s):
+            raise ConfigError(
+                f"in {position.chain} others have signed for {position.quiet_s:,.0f} s after it, as far as the archive shows; "
+                f"wait until it is {settled_s:,.0f} s (an idle chain is archived once an hour). A chain of a topic that is no "
+                "more: --closed CHAIN"
+            )
 
 
 def write_certificate(folder: Path, name: str, note: str) -> Path:
@@ -206,7 +265,7 @@ def _write(path: Path, text: str) -> None:
         if path.read_text("utf-8") != text:
             raise ConfigError(f"{path} holds something else")
         return
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{secrets.token_hex(8)}.part")
     try:
         with temporary.open("x", encoding="utf-8") as file:
             file.write(text)
@@ -215,3 +274,5 @@ def _write(path: Path, text: str) -> None:
         temporary.replace(path)
     except OSError as error:
         raise ConfigError(f"cannot write {path}: {error.strerror}") from None
+    finally:
+        temporary.unlink(missing_ok=True)

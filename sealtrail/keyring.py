@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from sealtrail.certificate import Certificate, Role
 from sealtrail.ending import End, Ends, Kept
@@ -21,6 +21,11 @@ class Keyring:
     def __init__(self, certificates: Iterable[Certificate], ends: Iterable[End] = ()) -> None:
         self._by_id = {c.key_id: c for c in certificates}
         self._ends = Ends(ends)
+
+    @property
+    def by_id(self) -> Mapping[bytes, Certificate]:
+        """All certificates, by key id."""
+        return self._by_id
 
     def find(self, key_id: bytes, role: Role) -> Certificate | None:
         """The certificate of that key in that role, or None."""

@@ -17,22 +17,25 @@ from typer.testing import CliRunner
 from auditor.archive import ArchiveReader
 from auditor.cli import build
 from auditor.commands.verify import verify_store
-from auditor.keys import end_of, positions
+from auditor.keys import end_of, positions, require_settled
 from keystore import Certificates, Keystore, generate, load_keyring, load_root, signer_of, write_private
 from keystore.ceremony import Root, next_name, purpose_of
-from keystore.file import FileKeystore
+from keystore.file import FileKeystore, copy_private
 from processors.assembly import pipeline_of
 from processors.keys import SealerKeys
+from processors.records import Rejection
 from producers.audit import AuditProducer
 from schemas.settings import Settings
-from sealtrail.certificate import Certificate, Role, verify_certificate
-from sealtrail.ending import End, EndReason, sign_end
-from sealtrail.errors import ConfigError, EvidenceError
+from sealtrail.certificate import Certificate, Role
+from sealtrail.certified import keyring_of
+from sealtrail.ending import End, EndReason, parse_end, sign_end
+from sealtrail.errors import ConfigError, TransientError
 from sealtrail.keyring import Keyring
 from sealtrail.layout import CHAINS
-from sealtrail.report import Verdict
+from sealtrail.report import Report, Verdict
 from sealtrail.seal import Kind, Reason
-from sealtrail.segment import decode_segment, encode_segment
+from sealtrail.segment import Segment, decode_segment, encode_segment
+from sealtrail.session import Run, open_run
 from sinks.archive.assembly import publish_documents
 from tests import archives
 from tests.archives import ROOT, Archive, built, mark_of, public_of, verify
@@ -196,93 +199,221 @@ def test_one_signs_with_the_newest_key_that_is_certified_fits_and_did_not_end(of
     assert newest() == fifth.key_id
 
 
-def test_a_sealer_takes_up_newer_keys_between_transactions_and_stops_sealing_with_one_that_ended(office: Office) -> None:
-    now = [0.0]
-    keys = SealerKeys(office.settings, lambda: NOW, lambda: now[0])
-    pipeline = pipeline_of(office.settings, keys, clock=lambda: NOW)
-    first = pipeline.sealer.certificate
-    assert keys.renewed(pipeline) is pipeline
-    now[0] = 2.0
-    assert keys.renewed(pipeline) is pipeline
+def test_a_private_half_that_cannot_be_used_leaves_the_one_before_in_use(office: Office) -> None:
+    keyring = load_keyring(office.certificates, office.root.key)
+    (office.keys / "sealer@2.key").write_bytes(b"")
+    found = signer_of(FileKeystore(str(office.keys)), "sealer", Role.SEALER, keyring, NOW, lambda c: c.speaks_for(OURS))
+    assert found[0].public == FileKeystore(str(office.keys)).signer("sealer").public
+
+
+def test_a_key_is_given_to_another_holder_once_and_never_replaces_one(office: Office, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    for _ in range(2):
+        copy_private(office.keys, other, "sealer")
+    assert (other / "sealer.key").read_bytes() == (office.keys / "sealer.key").read_bytes()
+    write_private(other, "pipeline", bytes(range(32)))
+    with pytest.raises(ConfigError, match="holds another"):
+        copy_private(office.keys, other, "pipeline")
+    assert [*other.glob(".*")] == [], "nothing is left half written"
+
+
+@dataclass
+class Running:
+    """A sealer's keys with clocks of their own."""
+
+    office: Office
+    seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.keys = SealerKeys(self.office.settings, lambda: NOW + self.seconds, lambda: self.seconds)
+        self.pipeline = pipeline_of(self.office.settings, self.keys)
+
+    def look(self) -> None:
+        self.seconds += 2
+        self.pipeline = self.keys.renewed(self.pipeline)
+
+
+def test_a_sealer_takes_up_newer_keys_between_transactions(office: Office) -> None:
+    running = Running(office)
+    before = running.pipeline
+    assert running.keys.renewed(before) is before
+    running.look()
+    assert running.pipeline is before, "nothing changed"
+    second, opener = office.make("sealer@2", NOW - 10), office.make("pipeline@2", NOW - 10)
+    running.look()
+    assert running.pipeline.sealer.certificate == second != before.sealer.certificate
+    assert opener.key_id in running.pipeline.authenticate._openers and len(running.pipeline.authenticate._openers) == 2
+    assert running.pipeline.sealer.may_seal(NOW)
+
+
+def test_a_key_whose_time_comes_later_is_taken_up_when_it_comes(office: Office) -> None:
+    running = Running(office)
+    second = office.make("sealer@2", NOW + 5)
+    running.look()
+    assert running.pipeline.sealer.certificate != second
+    running.seconds = 10
+    running.look()
+    assert running.pipeline.sealer.certificate == second
+
+
+def test_one_purpose_without_a_key_does_not_keep_the_others_from_being_renewed(office: Office) -> None:
+    running = Running(office)
+    (office.certificates / "quarantine.cert").unlink()
     second = office.make("sealer@2", NOW - 10)
-    opener = office.make("pipeline@2", NOW - 10)
-    now[0] = 4.0
-    renewed = keys.renewed(pipeline)
-    assert renewed.sealer.certificate == second != first
-    assert opener.key_id in renewed.authenticate._openers and len(renewed.authenticate._openers) == 2
-    assert renewed.sealer.may_seal(NOW)
-    third = office.make("sealer@3", NOW - 5)
-    (office.keys / "sealer@3.key").rename(office.folder / "elsewhere@3.key")
-    (office.keys / "sealer.key").unlink()
-    (office.folder / "elsewhere@3.key").rename(office.keys / "sealer@3.key")
-    office.end(second, third, "sealer@3")
-    (office.keys / "sealer@3.key").unlink()
-    now[0] = 8.0
-    assert not keys.renewed(renewed).sealer.may_seal(NOW), "its key ended, and there is no other"
+    running.look()
+    assert running.pipeline.sealer.certificate == second
+
+
+def test_nothing_is_sealed_with_a_key_that_ended(office: Office) -> None:
+    running = Running(office)
+    first = running.pipeline.sealer.certificate
+    second = office.make("sealer@2", NOW - 10)
+    office.end(first, second, "sealer@2")
+    private = (office.keys / "sealer@2.key").rename(office.folder / "elsewhere.key")
+    running.look()
+    assert not running.pipeline.sealer.may_seal(NOW), "its key ended, and it has no other"
+    private.rename(office.keys / "sealer@2.key")
+    running.look()
+    assert running.pipeline.sealer.certificate == second and running.pipeline.sealer.may_seal(NOW)
+
+
+def opening(office: Office, pipeline: bytes) -> bytes:
+    """The session header of a run of source chat, opened to a pipeline key."""
+    private, public = generate("source-chat")
+    assert public is not None
+    _, note = office.root.certify(Role.SOURCE, "chat", public, NOW - 100)
+    (office.certificates / "source-chat.cert").write_text(note)
+    write_private(office.keys, "source-chat", private)
+    signer = FileKeystore(str(office.keys)).signer("source-chat")
+    run = Run("chat", "one", (NOW * 1000).to_bytes(6, "big") + bytes(10))
+    return open_run(run, "audit.example/local/audit.raw", bytes(32), pipeline, public, signer.sign)
+
+
+def test_a_run_opened_to_a_certified_key_that_is_not_here_yet_waits_and_any_other_is_refused(office: Office) -> None:
+    running = Running(office)
+    ours = running.pipeline.authenticate
+    private, public = generate("pipeline@2")
+    assert public is not None
+    header = opening(office, public)
+    running.look()
+    assert "not this sealer's" in str(ours._verify(header, NOW))
+    _, note = office.root.certify(Role.PIPELINE, "audit.example", public, NOW - 10)
+    (office.certificates / "pipeline@2.cert").write_text(note)
+    running.look()
+    with pytest.raises(TransientError, match="not in this keystore yet"):
+        ours._verify(header, NOW)
+    write_private(office.keys, "pipeline@2", private)
+    running.look()
+    assert not isinstance(ours._verify(header, NOW), str)
+
+
+def test_no_run_of_a_source_whose_key_ended_is_accepted_even_one_that_was_known(office: Office) -> None:
+    running = Running(office)
+    ours = running.pipeline.authenticate
+    header = opening(office, FileKeystore(str(office.keys)).opener("pipeline").public)
+    running.look()
+    known = ours._session(header, NOW)
+    assert ours._session(header, NOW) is known
+    private, public = generate("source-chat@2")
+    assert public is not None
+    successor, note = office.root.certify(Role.SOURCE, "chat", public, NOW - 10)
+    (office.certificates / "source-chat@2.cert").write_text(note)
+    write_private(office.keys, "source-chat@2", private)
+    office.end(running.keys.keyring.of_role(Role.SOURCE)[0], successor, "source-chat@2")
+    running.look()
+    with pytest.raises(Rejection, match="key ended"):
+        ours._session(header, NOW)
 
 
 # Where a key ended
 
 
-def source_of(archive: Archive) -> tuple[Archive, Keyring]:
-    ring = [verify_certificate(archive.data(key), ROOT) for key in archive.keys("keys/")]
-    return archive, Keyring(ring)
+def keyring_in(archive: Archive) -> Keyring:
+    return keyring_of(archive, ROOT, Report())
+
+
+def of(archive: Archive, role: Role, name: str) -> Certificate:
+    return next(c for c in keyring_in(archive).of_role(role) if c.public == public_of(name))
 
 
 def test_a_key_ends_after_the_last_seal_that_it_signed_or_swore_to() -> None:
     entries, keys = rotated()
-    archive, keyring = source_of(archive_of(entries, keys))
-    (sealer,) = positions(archive, keyring, FIRST, OURS)
-    assert (sealer.chain, sealer.mark, sealer.at_head) == (CHAIN, mark_of(entries, SEALER_END), False)
-    of_archive = next(c for c in keyring.of_role(Role.ARCHIVE) if c.public == public_of("archive"))
-    (sworn,) = positions(archive, keyring, of_archive, OURS)
-    assert sworn.mark == mark_of(entries, ARCHIVE_END)
-    source = keyring.of_role(Role.SOURCE)[0]
-    assert positions(archive, keyring, source, OURS)[0].mark == mark_of(entries, 20)
-    assert positions(archive, keyring, FIRST, "audit.example/other/") == []
+    archive = archive_of(entries, keys)
+    (sealer,) = positions(archive, ROOT, FIRST)
+    assert (sealer.chain, sealer.mark, sealer.doubted) == (CHAIN, mark_of(entries, SEALER_END), "")
+    assert sealer.quiet_s == (entries[19].seal.sealed_at_us - entries[SEALER_END - 1].seal.sealed_at_us) / 1e6
+    assert positions(archive, ROOT, of(archive, Role.ARCHIVE, "archive"))[0].mark == mark_of(entries, ARCHIVE_END)
+    assert positions(archive, ROOT, of(archive, Role.SOURCE, "source-github"))[0].mark == mark_of(entries, 20)
+    assert positions(archive, ROOT, replace(FIRST, name="audit.example/other")) == []
 
 
 def test_what_it_states_verifies_and_names_every_chain_where_the_key_counts() -> None:
     b = built()
-    archive, keyring = source_of(b.archive)
-    found = positions(archive, keyring, FIRST, OURS)
-    assert [(p.chain, p.mark.size, p.at_head) for p in found] == [(chain, 23, True) for chain in b.chains]
-    marks = {p.chain: p.mark for p in found}
+    found = positions(b.archive, ROOT, FIRST)
+    assert [(p.chain, p.mark and p.mark.size, p.quiet_s) for p in found] == [(chain, 23, 0.0) for chain in b.chains]
+    marks = {p.chain: p.mark for p in found if p.mark is not None}
     assert verify(archives.ending(b.archive, "sealer", Role.SEALER, marks)).good
 
 
 def test_a_stolen_key_counts_up_to_the_last_checkpoint_before_it_was() -> None:
     entries, keys = rotated()
-    archive, keyring = source_of(archive_of(entries, keys))
+    archive = archive_of(entries, keys)
     stolen = archives.START_S + 10  # all checkpoints of these archives
-    assert positions(archive, keyring, FIRST, OURS, stolen)[0].mark.size == SEALER_END
-    assert positions(archive, keyring, FIRST, OURS, stolen - 1) == []
+    assert positions(archive, ROOT, FIRST, stolen)[0].mark == mark_of(entries, SEALER_END)
+    assert positions(archive, ROOT, FIRST, stolen - 1)[0].mark is None
 
 
-def test_a_superseded_key_that_still_signs_is_not_ended() -> None:
-    b = built()
-    archive, keyring = source_of(b.archive)
-    found = positions(archive, keyring, FIRST, OURS)
-    with pytest.raises(ConfigError, match="nothing of a successor yet"):
-        end_of(FIRST, FIRST, EndReason.SUPERSEDED, found, NOW)
-    assert end_of(FIRST, FIRST, EndReason.COMPROMISED, found, NOW).marks.keys() == set(b.chains)
-    auditor = keyring.of_role(Role.AUDITOR)[0]
+def test_a_superseded_key_ends_only_where_others_have_signed_long_enough_in_every_chain_that_there_is() -> None:
+    entries, keys = rotated()
+    archive = archive_of(entries, keys)
+    found = positions(archive, ROOT, FIRST)
+    require_settled(FIRST, found, [CHAIN], found[0].quiet_s)
+    for problem, arguments in {
+        "wait until it is 1 s": (FIRST, found, [CHAIN], 1.0),
+        "others have signed for 0 s": (FIRST, positions(built().archive, ROOT, FIRST), [CHAIN], 0.0),
+        "nothing of other is archived": (FIRST, found, [CHAIN, "other"], 0.0),
+        "nothing that this key signed": (FIRST, [replace(found[0], mark=None)], [], 0.0),
+        "does not verify: X": (FIRST, [replace(found[0], doubted="X")], [], 0.0),
+        "ends with its certificate": (of(archive, Role.SOURCE, "source-github"), found, [], 0.0),
+    }.items():
+        with pytest.raises(ConfigError, match=problem):
+            require_settled(*arguments)
+    assert end_of(FIRST, FIRST, EndReason.COMPROMISED, found, NOW).marks == {CHAIN: mark_of(entries, SEALER_END)}
+    auditor = of(archive, Role.AUDITOR, "auditor")
     with pytest.raises(ConfigError, match="has no position"):
         end_of(auditor, auditor, EndReason.SUPERSEDED, [], NOW)
 
 
-def test_no_position_is_taken_from_an_archive_that_does_not_verify() -> None:
+def unsigned(segment: Segment) -> Segment:
+    """A signature stripped: neither tree nor statement binds it."""
+    return replace(segment, signatures=segment.signatures[:-1])
+
+
+DAMAGES = {
+    "no checkpoint": lambda segment: replace(segment, checkpoint=""),
+    "a seal twice": lambda segment: replace(segment, seals=(segment.seals[0], *segment.seals[:-1])),
+    "a signature less": unsigned,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_positions_are_taken_from_what_verifies_alone(damage: str) -> None:
     entries, keys = rotated()
     whole = archive_of(entries, keys)
     key = whole.keys("chains/")[1]
-    segment = decode_segment(whole.data(key))
-    for damaged in (
-        replace(segment, checkpoint=""),
-        replace(segment, seals=(segment.seals[0], *segment.seals[:-1])),
-    ):
-        archive, keyring = source_of(whole.replaced(key, encode_segment(damaged)))
-        with pytest.raises(EvidenceError, match="verify the archive first"):
-            positions(archive, keyring, FIRST, OURS)
+    damaged = whole.replaced(key, encode_segment(DAMAGES[damage](decode_segment(whole.data(key)))))
+    (position,) = positions(damaged, ROOT, FIRST)
+    assert position.doubted and position.mark == mark_of(entries, 5), "the segment before the damage"
+
+
+def test_a_second_version_put_there_with_the_old_keys_is_not_what_a_successor_signs() -> None:
+    entries, keys = rotated()
+    archive = archive_of(entries, keys)
+    archive.put(archive.keys("chains/")[3], archive.data(archive.keys("chains/")[2]), 10**15)
+    archive.put("chains/rubbish", b"rubbish", 10**15)
+    (position,) = positions(archive, ROOT, FIRST)
+    assert position.doubted.startswith("HIDDEN at seq 16") and position.mark == mark_of(entries, SEALER_END)
 
 
 # All of it, running
@@ -401,8 +532,9 @@ def test_keys_are_followed_under_load_and_the_old_ones_end_at_a_position(site: S
         of_source = site.key_ids("source", "chat")[0]
 
         def ended(key_id: str, folder: str, *more: str) -> bool:
-            done = site.invoke("revoke", key_id, "--keys", str(keys / folder), *more)
-            assert done.exit_code == 0 or "nothing of a successor yet" in done.stderr, done.stderr
+            settled = [] if more else ["--settled", "1"]
+            done = site.invoke("revoke", key_id, "--keys", str(keys / folder), *settled, *more)
+            assert done.exit_code == 0 or "others have signed for" in done.stderr, done.stderr
             return bool(done.exit_code == 0)
 
         wait_until(lambda: ended(old, "sealer"), what="the new sealer's key in every chain", deadline_s=90)
@@ -456,22 +588,44 @@ def test_the_commands_refuse_what_would_not_hold(site: Site, tmp_path: Path) -> 
     keys, root = site.folder, ["--root", str(tmp_path / "root")]
     folder = str(keys / "sealer")
     refusals = {
-        ("certify", "sealer", *root, "--keys", folder): "certified already",
+        ("certify", "sealer", *root, "--keys", folder): "a certificate is not renewed",
         ("certify", "sealer", *root): "either --keys or --public",
         ("certify", "disclosure", *root, "--keys", folder): "not certified",
         ("rotate", "archive", *root, "--keys", folder): "could have a successor",
         ("rotate", "disclosure", *root, "--keys", folder): "not certified",
         ("revoke", "00", "--keys", folder): "0 certified keys",
         ("revoke", site.key_ids("sealer", f"audit.example/{site.deployment.name}")[0], "--keys", folder): "has no successor",
-        ("revoke", "00", "--keys", folder, "--since", "2026-01-01"): "--compromised",
     }
     for arguments, problem in refusals.items():
         done = site.invoke(*arguments)
         assert done.exit_code == 3 and problem in done.stderr, (arguments, done.stderr)
     write_private(keys / "sealer", "sealer@2", generate("sealer@2")[0])
-    done = site.invoke("rotate", "sealer", *root, "--keys", folder)
-    assert done.exit_code == 3 and "keys certify sealer@2" in done.stderr, "a run that died half way is finished first"
-    site.run("certify", "sealer@2", *root, "--keys", folder, "--for", f"audit.example/{site.deployment.name}")
+    site.run("rotate", "sealer", *root, "--keys", folder, "--also", str(keys / "holds"))
+    assert not [*(keys / "sealer").glob("sealer@3*")], "a run that died half way is finished"
+    assert (keys / "holds" / "sealer@2.key").read_bytes() == (keys / "sealer" / "sealer@2.key").read_bytes()
     rows = json.loads(site.run("list", "--json"))
     ours = f"audit.example/{site.deployment.name}"
     assert [row["state"] for row in rows if (row["role"], row["name"]) == ("sealer", ours)] == ["followed", "in use"]
+    first = site.key_ids("sealer", ours)[0]
+    done = site.invoke("revoke", first, "--keys", folder)
+    assert done.exit_code == 3 and "nothing that this key signed" in done.stderr
+    done = site.invoke("revoke", first, "--keys", folder, "--since", "2026-01-01")
+    assert done.exit_code == 3 and "--compromised" in done.stderr
+
+
+def test_who_ends_a_key_states_anew_what_that_key_had_stated(site: Site, tmp_path: Path) -> None:
+    keys, root, ours = site.folder, ["--root", str(tmp_path / "root")], f"audit.example/{site.deployment.name}"
+    folder = str(keys / "sealer")
+    for number in (2, 3):
+        site.run("rotate", "sealer", *root, "--keys", folder)
+        stated = json.loads(
+            site.run("revoke", site.key_ids("sealer", ours)[number - 2], "--keys", folder, "--compromised", "--json")
+        )
+        assert stated["reason"] == "compromised"
+    first, second, third = (bytes.fromhex(key_id) for key_id in site.key_ids("sealer", ours))
+    ends = [parse_end(path.read_bytes()) for path in (keys / "certs").glob("*.end")]
+    assert {(end.key_id, end.successor) for end in ends} == {(first, second), (first, third), (second, third)}
+    published = {stored.key for stored in ArchiveReader(site.settings("verifier")).list("keys/") if stored.key.endswith(".end")}
+    assert {f"keys/{path.name}" for path in (keys / "certs").glob("*.end")} <= published
+    keyring = load_keyring(keys / "certs", load_root(keys.parent / "root" / "root.vkey"))
+    assert keyring.ended(first) and keyring.ended(second) and not keyring.ended(third)

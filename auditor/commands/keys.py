@@ -20,17 +20,19 @@ import typer
 
 from auditor.archive import ArchiveReader
 from auditor.console import AsJson, ConfigFile, explained, say, settings_of
-from auditor.keys import Office, Said, end_of, positions, write_certificate
+from auditor.keys import Office, Said, end_of, positions, require_settled, write_certificate
 from auditor.query.build import micros
 from auditor.trust import root_of
+from kafkaio.transaction import Ends
 from keystore import Keystore, generate, load_keyring, write_private
 from keystore.ceremony import DAYS, VKEY, Root, next_name, purpose_of
-from keystore.file import FileKeystore
+from keystore.file import FileKeystore, copy_private
 from keystore.store import KeyKind, base_of, kind_of
+from processors.recovery import Topics, chain_of
 from producers.audit import AuditProducer
 from schemas.settings import Settings
 from sealtrail.certificate import Certificate, Role
-from sealtrail.ending import ENDING_ROLES, EndReason
+from sealtrail.ending import EndReason
 from sealtrail.errors import ConfigError
 from sealtrail.keyring import Keyring
 from sinks.archive.assembly import publish_keys
@@ -39,6 +41,7 @@ SOURCE, INSTANCE = "publisher", "keys"
 CLOSE_S = 30.0
 TAKEN_UP_S = 3.0  # after so long every running process has looked at its keystore
 SEVERAL = (Role.AUDITOR, Role.OPERATOR)  # of these, several are in use at once
+SETTLED_S = 3600.0  # so long is an idle chain not archived
 SOON_DAYS = 30  # a certificate that ends within these is named
 
 app = typer.Typer(name="keys", help="The keys of a deployment: certified, followed by newer ones, ended.", no_args_is_help=True)
@@ -86,8 +89,11 @@ def certify(
         if (keys is None) == (public is None):
             raise ConfigError("give either --keys or --public")
         half = _made(name, keys) if keys is not None else _read_public(public)
-        if any(c.public == half for role in Role for c in _keyring(settings).of_role(role)):
-            raise ConfigError(f"key {name} is certified already; a certificate is not renewed, the key gets a successor")
+        known = _keyring(settings).by_id.get(hashlib.sha256(half).digest())
+        if known is not None:
+            if into is None:
+                publish_keys(settings)  # a run before this one may have died before it did
+            raise ConfigError(f"{_described(known)} is certified; a certificate is not renewed, the key gets a successor")
         owner = label or purpose.owner or authority.key.name.removesuffix("/root")
         certificate, note = authority.certify(purpose.role, owner, half, int(time.time()), days)
         file = _file_name(name, certificate)
@@ -113,27 +119,27 @@ def rotate(
 ) -> None:
     """Make and certify the successor of a key. Running processes take it up within seconds; what opens keeps all of them.
 
-    Its holders have it before anybody is told to encrypt to it. A connector takes up its source's key at its next start.
+    Its holders have it before anybody is told to encrypt to it. A connector takes up its source's key at its next start. Where
+    a run before this one died half way, it is finished.
     """
     with explained():
         settings = settings_of(config, SOURCE)
-        before = _certified_before(settings, keys, name)
-        following = next_name(FileKeystore(str(keys)), name)
-        purpose = purpose_of(following)
-        private, public = generate(following)
-        if public is None:
-            raise AssertionError("what is certified has a public half")
-        certificate, note = Root.open(root).certify(purpose.role, before.name, public, int(time.time()), days)
-        if certificate.not_before_s <= before.not_before_s:
-            raise ConfigError("its certificate would not begin later than that of the key before; wait a second")
+        purpose = purpose_of(name)
+        following, before = _following(settings, keys, name)
         with _office(settings, Said(settings.person, reason, ticket, approver)) as office:
-            for folder in (keys, *(also or ())):
-                write_private(folder, following, private)
+            if following not in FileKeystore(str(keys)).names():
+                write_private(keys, following, generate(following)[0])
+            for folder in also or ():
+                copy_private(keys, folder, following)
             if purpose.role.algorithm == "X25519":
                 time.sleep(TAKEN_UP_S)
+            public = _public(FileKeystore(str(keys)), following)
+            certificate, note = Root.open(root).certify(purpose.role, before.name, public, int(time.time()), days)
+            if certificate.not_before_s <= before.not_before_s:
+                raise ConfigError("its certificate would not begin later than that of the key before; wait a second")
             path = office.certified(certificate, note, _file_name(following, certificate))
     say(f"{following}: {_described(certificate)}; certificate {path}, published")
-    if purpose.role in ENDING_ROLES:
+    if purpose.role in (Role.SEALER, Role.ARCHIVE):
         say(f"when the archive shows it in every chain: sealtrail keys revoke {before.key_id.hex()[:16]} --keys {keys}")
 
 
@@ -143,6 +149,10 @@ def revoke(
     keys: Annotated[Path, typer.Option("--keys", help="The keystore folder with its successor, which signs the statement.")],
     compromised: Annotated[bool, typer.Option("--compromised", help="It is in other hands; else it is superseded.")] = False,
     since: Annotated[str, typer.Option(help="It was from this time on: only what was archived before counts.")] = "",
+    settled: Annotated[
+        float, typer.Option(min=0, help="Superseded: for so many seconds others must have signed after it, in each chain.")
+    ] = SETTLED_S,
+    closed: Annotated[list[str] | None, typer.Option(help="A chain of a topic that is no more; may be repeated.")] = None,
     reason: Reason = "",
     ticket: Ticket = None,
     approver: Approver = None,
@@ -152,22 +162,27 @@ def revoke(
     """State where a key ended: per chain, the last seal for which it counts, signed by its successor, kept in the archive."""
     with explained():
         settings = settings_of(config, SOURCE)
-        if since and not compromised:
-            raise ConfigError("--since goes with --compromised")
         keyring = _keyring(settings)
         key = _find(keyring, key_id)
+        if since and (not compromised or key.role is Role.ARCHIVE):
+            raise ConfigError("--since goes with --compromised, and not with an archive's key: it states the times itself")
         successor, sign = _successor(keyring, key, FileKeystore(str(keys)))
         since_us = micros(since, "--since")
-        prefix = f"{settings.authority}/{settings.deployment}/"
-        found = positions(ArchiveReader(settings), keyring, key, prefix, None if since_us is None else since_us / 1e6)
+        expected = [] if compromised or not key.speaks_for(f"{_ours(settings)}/") else _live_chains(settings)
+        found = positions(ArchiveReader(settings), root_of(settings), key, None if since_us is None else since_us / 1e6)
+        if not compromised:
+            live = [position for position in found if position.chain not in (closed or ())]
+            require_settled(key, live, expected, settled)
         why = EndReason.COMPROMISED if compromised else EndReason.SUPERSEDED
         end = end_of(key, successor, why, found, int(time.time()))
         with _office(settings, Said(settings.person, reason, ticket, approver)) as office:
-            path = office.ended(key, successor, sign, end)
+            path = office.ended(keyring, key, successor, sign, end)
     for position in found:
-        say(f"{position.chain}: counts for {position.mark.size:,} seals")
+        if position.doubted:
+            say(f"{position.chain} counts only up to where it stops to verify: {position.doubted}")
+        say(f"{position.chain}: counts for {position.mark.size if position.mark else 0:,} seals")
     say(
-        f"{_described(key)} ended, in {len(found)} chains after what it signed, in all others from the start; {path}, published"
+        f"{_described(key)} ended, in {len(end.marks)} chains after what it signed, in others from the start; {path}, published"
     )
     if as_json:
         told = {chain: {"size": mark.size, "root": mark.root.hex()} for chain, mark in end.marks.items()}
@@ -210,6 +225,16 @@ def _office(settings: Settings, said: Said) -> Iterator[Office]:
         emitter.close(CLOSE_S)
 
 
+def _ours(settings: Settings) -> str:
+    return f"{settings.authority}/{settings.deployment}"
+
+
+def _live_chains(settings: Settings) -> list[str]:
+    """The chains of the raw topic that there is now."""
+    ends, topics = Ends(settings), Topics.of(settings)
+    return [chain_of(settings, ends, topics, partition) for partition in range(ends.partition_count(topics.raw))]
+
+
 def _keyring(settings: Settings) -> Keyring:
     settings.require("certificates")
     if settings.certificates is None:
@@ -238,17 +263,20 @@ def _read_public(file: Path | None) -> bytes:
         raise ConfigError(f"option --public: {file}: {error}") from None
 
 
-def _certified_before(settings: Settings, folder: Path, name: str) -> Certificate:
-    """The certificate of the newest key for a purpose in a folder: the one to follow."""
+def _following(settings: Settings, folder: Path, name: str) -> tuple[str, Certificate]:
+    """The name of a key's successor, and the certificate of the newest that has one.
+
+    A newest key without a certificate is the successor: whoever made it did not come further.
+    """
     keystore: Keystore = FileKeystore(str(folder))
-    role = purpose_of(name).role
-    for held in keystore.generations(base_of(name)[0])[:1]:
-        key_id = hashlib.sha256(_public(keystore, held)).digest()
-        found = _keyring(settings).find(key_id, role)
-        if found is not None:
-            return found
-        raise ConfigError(f"key {held} is there and not certified: sealtrail keys certify {held} --keys {folder} --for …")
-    raise ConfigError(f"key {name}: {folder} holds none that could have a successor")
+    role, keyring = purpose_of(name).role, _keyring(settings)
+    held = keystore.generations(base_of(name)[0])
+    found = [(n, keyring.find(hashlib.sha256(_public(keystore, n)).digest(), role)) for n in held]
+    certified = [(n, certificate) for n, certificate in found if certificate is not None]
+    if not certified:
+        raise ConfigError(f"key {name}: {folder} holds none that is certified and could have a successor")
+    newest, before = certified[0]
+    return (held[0] if held[0] != newest else next_name(keystore, name)), before
 
 
 def _find(keyring: Keyring, digits: str) -> Certificate:
@@ -265,12 +293,9 @@ def _successor(keyring: Keyring, key: Certificate, keystore: Keystore) -> tuple[
             continue
         signer = keystore.signer(name)
         found = keyring.find(signer.key_id, key.role)
-        if (
-            found is not None
-            and found.name == key.name
-            and found.not_before_s > key.not_before_s
-            and found.key_id != key.key_id
-        ):
+        if found is None or keyring.ended(found.key_id) or not found.covers(time.time()):
+            continue
+        if found.name == key.name and found.not_before_s > key.not_before_s:
             return found, signer.sign
     raise ConfigError(f"{_described(key)} has no successor there: sealtrail keys rotate comes first")
 
