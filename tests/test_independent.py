@@ -1,7 +1,7 @@
 """A second verifier, in JavaScript, written from `docs/evidence-format.md` and the vectors: it comes to what ours comes to.
 
-It shares no line with ours. It was not written blind: which of several findings a damage is, and where, it learned from the
-vectors, because the specification does not say all of that yet. So outcome, step, kind and position are compared, not counts.
+It shares no line with ours. Compared are the outcome, every finding with step, kind, position and count, and the number of
+VALID records.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ def run(*words: str) -> tuple[int, str]:
 
 def told(result: dict[str, Any]) -> dict[str, Any]:
     """What is compared."""
-    found = sorted((f["step"], f["finding"], f["chain"], -1 if f["seq"] is None else f["seq"]) for f in result["findings"])
+    found = sorted(
+        (f["step"], f["finding"], f["chain"], -1 if f["seq"] is None else f["seq"], f["count"]) for f in result["findings"]
+    )
     return {"outcome": result["outcome"], "findings": found, "valid": result["valid"], "seals": result["seals"]}
 
 

@@ -162,6 +162,32 @@ def other_statement(b: Built, edit: Callable[[Segment], Segment], segment: int =
     )
 
 
+def both_notes(b: Built, segment: int, other: int) -> Archive:
+    """Checkpoint and statement of another segment of the chain."""
+    notes = b.segment(other)
+    return b.edited(segment, lambda s: replace(s, checkpoint=notes.checkpoint, statement=notes.statement))
+
+
+def no_statement_and_no_tail(b: Built) -> Archive:
+    """Two damages: where no statement says where the segment ends, the next one's name does."""
+    return b.edited(1, lambda s: replace(s, statement="", seals=s.seals[:-2]))
+
+
+def backdated(b: Built) -> Archive:
+    """Segment 1 with a checkpoint of a time long before its seals', by the archive's own key."""
+    return b.edited(1, lambda s: replace(s, checkpoint=checkpoint_of(flat(b)[:11], time_s=START_S - 1000)))
+
+
+def signed_by_another(b: Built, *segments: int) -> Archive:
+    """In each of these segments the last seal signed anew by sealer-2."""
+    archive = b.archive
+    for index in segments:
+        segment = b.segment(index)
+        changed = signature_by("sealer-2", segment.next_seq - 1)(segment)
+        archive = archive.replaced(b.key(index), encode_segment(changed))
+    return archive
+
+
 def exchanged(b: Built) -> Archive:
     """Segments 1 and 2 under each other's name."""
     one, two = b.key(1), b.key(2)
@@ -296,7 +322,7 @@ CASES = [
     Case("all in reverse", edited(1, with_seals(lambda s: s[::-1])), (("REORDERED", 4, 7),)),
     Case("a record twice in a row", lambda b: copied(b, 3, 4), (("INSERTED", 7, 1),)),
     Case("an earlier record again later", lambda b: copied(b, 1, 5), (("INSERTED", 5, 1),)),
-    Case("a later record again earlier", lambda b: copied(b, 5, 2), (("INSERTED", 6, 1),)),
+    Case("a later record again earlier", lambda b: copied(b, 5, 2), (("INSERTED", 9, 1),)),
     Case("a record again at the end", lambda b: copied(b, 1, 7), (("INSERTED", 5, 1),)),
     Case(
         "a forged record inserted",
@@ -304,6 +330,49 @@ CASES = [
         (("INSERTED", 7, 1),),
     ),
     Case("rubbish inserted", edited(1, with_seals(lambda s: [*s[:3], b"nothing", *s[3:]])), (("INSERTED", 7, 1),)),
+    Case(
+        "a stretch again directly after itself",
+        edited(1, with_seals(lambda s: [*s[:5], *s[2:5], *s[5:]])),
+        (("INSERTED", 6, 1), ("INSERTED", 7, 1), ("INSERTED", 8, 1)),
+    ),
+    Case(
+        "a stretch again before itself",
+        edited(1, with_seals(lambda s: [s[0], *s[4:7], *s[1:]])),
+        (("INSERTED", 8, 1), ("INSERTED", 9, 1), ("INSERTED", 10, 1)),
+    ),
+    Case(
+        "rubbish inserted twice in a row",
+        edited(1, with_seals(lambda s: [*s[:3], b"nothing", b"", *s[3:]])),
+        (("INSERTED", 7, 1), ("INSERTED", 7, 1)),
+    ),
+    Case("rubbish at a segment's end", edited(1, with_seals(lambda s: [*s, b"nothing", b""])), (("INSERTED", 11, 2),)),
+    Case(
+        "another chain's records inserted",
+        lambda b: b.edited(1, with_seals(lambda s: [*s[:3], *b.segment(1, CHAINS[1]).seals[2:4], *s[3:]])),
+        (("INSERTED", 7, 1), ("INSERTED", 7, 1)),
+    ),
+    Case(
+        "an earlier segment's records inserted",
+        lambda b: b.edited(1, with_seals(lambda s: [*s[:3], *b.segment(0).seals[1:3], *s[3:]])),
+        (("INSERTED", 7, 1), ("INSERTED", 7, 1)),
+    ),
+    Case(
+        "a later segment's records at the end",
+        lambda b: b.edited(1, with_seals(lambda s: [*s, *b.segment(4).seals[1:3]])),
+        (("INSERTED", 11, 2),),
+    ),
+    Case(
+        "a later segment's records in these records' places",
+        lambda b: b.edited(1, with_seals(lambda s: [*s[:2], *b.segment(4).seals[1:4], *s[5:]])),
+        (("ALTERED", 6, 1), ("ALTERED", 7, 1), ("ALTERED", 8, 1)),
+    ),
+    Case("a number changed to a neighbour's", edited(1, at(4, reseal(seq=9))), (("ALTERED", 8, 1),)),
+    Case("a number changed to the last one's", edited(1, at(5, reseal(seq=10))), (("ALTERED", 9, 1),)),
+    Case(
+        "the last record forged before itself",
+        edited(1, with_seals(lambda s: [*s[:6], reseal(scope=bytes(16))(s[6]), s[6]])),
+        (("INSERTED", 10, 1),),
+    ),
     Case("records appended", lambda b: b.edited(4, with_seals(lambda s: s + appended(b))), (("INSERTED", 23, 2),)),
     Case("a segment's tail cut", edited(1, with_seals(lambda s: s[:-2])), (("TRUNCATED", 9, 2),)),
     Case("the last segment's tail cut", edited(4, with_seals(lambda s: s[:-1])), (("TRUNCATED", 22, 1),)),
@@ -419,6 +488,15 @@ CASES = [
     ),
     Case(
         "another segment's statement", lambda b: b.edited(1, lambda s: replace(s, statement=b.segment(2).statement)), (WHOLE_1,)
+    ),
+    Case("both notes of another segment", lambda b: both_notes(b, 1, 3), (WHOLE_1, WHOLE_1)),
+    Case("both notes of another segment, in the last", lambda b: both_notes(b, 4, 3), 2 * (("ALTERED", 18, 5),)),
+    Case("a segment and its tail cut with no statement", no_statement_and_no_tail, (WHOLE_1, ("TRUNCATED", 9, 2))),
+    Case("sworn before its seals were made", backdated, (WHOLE_1,)),
+    Case(
+        "two segments, another certified sealer's word in each",
+        lambda b: signed_by_another(b, 1, 2),
+        (WHOLE_1, ("ALTERED", 11, 6)),
     ),
     Case("no statement", edited(1, lambda s: replace(s, statement="")), (WHOLE_1,)),
     Case(

@@ -20,7 +20,7 @@ from sealtrail.avro import Codec
 from sealtrail.certificate import Role
 from sealtrail.emitters import OPEN_EVENT
 from sealtrail.errors import UndecidedError
-from sealtrail.links import Run, broken_links, number
+from sealtrail.links import Run, broken_links, place
 from sealtrail.local import LocalCopy
 from sealtrail.merkle import root_of
 from sealtrail.note import format_note, note_signature
@@ -688,10 +688,19 @@ def test_any_shuffle_of_seals_is_located_within_the_segment_or_is_none(acts: lis
 def test_claimed_numbers_of_any_size_cost_nothing() -> None:
     seal = decode_seal(built_small().segment(0).seals[3])
     wild = [replace(seal, seq=2**62 - n * 2**40, prev=bytes(32)) for n in range(2000)]
-    run = Run(wild, [bytes([n % 256]) * 32 for n in range(2000)], 0, None)
-    positions, damages = number(run, 2**63)
-    assert len(positions) == 2000
-    assert len(damages) + len(broken_links(run, positions, damages, frozenset())) <= 4000
+    run = Run(wild, [bytes([n % 256]) * 32 for n in range(2000)], 0, 2**63, None)
+    placed = place(run, lambda _: False)
+    assert len(placed.positions) == len(placed.holders) == 2000
+    assert len(placed.damages) + len(broken_links(run, placed.holders, placed.damages, frozenset())) <= 4000
+
+
+def test_one_number_claimed_by_all_costs_no_more_than_another() -> None:
+    seal = decode_seal(built_small().segment(0).seals[3])
+    run = Run([replace(seal, seq=7 + n % 2) for n in range(50_000)], [bytes(32)] * 50_000, 0, 20, None)
+    placed = place(run, lambda _: False)
+    assert sorted(placed.holders) == [7, 8]
+    # Numbers 0 to 6 are gone, others stand in the places of 9 to 19, and all but these and the two are extra.
+    assert len(placed.damages) == 1 + 11 + (50_000 - 2 - 11)
 
 
 # The command

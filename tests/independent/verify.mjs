@@ -30,17 +30,23 @@ function checkChain(chain, list, keyring) {
   let end = 0;
   let before = null;
   let whole = true;
+  const passed = { offset: null, sealedAt: 0n };
   list.forEach(({ first, bytes }, i) => {
     const next = list[i + 1]?.first ?? null;
     const record = orNull(() => parseSegment(bytes));
     const usable = record?.chain === chain && record.first_seq === first;
-    const until = next ?? (usable ? first + Math.max(1, record.seals.length) : first + 1);
-    if (first < end) say('FORKED', 4, first, Math.max(1, until - first));
-    if (first > end) { say('MISSING', 4, end, first - end); before = null; whole = false; }
-    if (!usable) say('ALTERED', 3, first, until - first);
-    if (first < end) return; // set aside: the chain that began first goes on
-    if (!usable) { end = until; before = null; whole = false; return; }
-    const segment = checkSegment({ record, bytes, before, next, keyring });
+    if (first > end) say('MISSING', 4, end, first - end);
+    if (first < end) { say('FORKED', 4, first, end - first); passed.sealedAt = 0n; }
+    if (first !== end) { before = null; passed.offset = null; whole = false; }
+    if (!usable) {
+      end = next ?? first + 1;
+      say('ALTERED', 3, first, end - first);
+      before = null;
+      passed.offset = null;
+      whole = false;
+      return;
+    }
+    const segment = checkSegment({ record, bytes, before, next, keyring, passed });
     // Step 5: the next statement, which is signed, tells what this object was. Where damage has been found, this follows.
     const previous = before && segment.statement?.previous;
     if (previous && previous !== sha256(before.bytes).toString('hex') && !before.findings.length) {
@@ -66,12 +72,13 @@ function rootAt(segments, size) {
 function checkKept(bytes, chains, keyring, say, unsure) {
   const kept = orNull(() => parseCheckpoint(bytes));
   const chain = kept?.origin ?? '';
-  if (!kept || !genuineCheckpoint(bytes, chain, keyring)) { say('BAD-SIGNATURE', chain, null, 1); return; }
+  if (!kept || !genuineCheckpoint(bytes, chain, keyring)) { say('UNKNOWN-KEY', chain, 0, 1); return; }
   const found = chains.get(chain);
-  const end = found?.end ?? 0;
+  if (!found) { say('TRUNCATED', chain, 0, 1); return; }
+  const { end } = found;
   if (end < kept.size) { say('TRUNCATED', chain, end, kept.size - end); return; }
   const root = rootAt(found.segments, kept.size);
-  if (root && !root.equals(kept.root)) say('FORKED', chain, kept.size - 1, 1);
+  if (root && !root.equals(kept.root)) say('FORKED', chain, 0, kept.size);
   if (!root && kept.size > 0) unsure.push(`whether ${chain} has the kept checkpoint's root: what it covers cannot be used`);
 }
 
