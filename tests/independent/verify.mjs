@@ -82,11 +82,24 @@ function checkKept(bytes, chains, keyring, say, unsure) {
   if (!root && kept.size > 0) unsure.push(`whether ${chain} has the kept checkpoint's root: what it covers cannot be used`);
 }
 
+// Step 11, §8: documents that are not what the digest in their name stands for.
+function alteredDocuments(objects) {
+  return [...objects].filter(([key, bytes]) => {
+    const one = /^(?:schemas\/([0-9a-f]{64})\.avsc|policies\/([0-9a-f]{64})\.toml|glossary\/([0-9a-f]{64})\.md)$/.exec(key);
+    if (one) return sha256(bytes).toString('hex') !== (one[1] ?? one[2] ?? one[3]);
+    const pair = /^policies\/([0-9a-f]{64})\.txt$/.exec(key);
+    if (!pair) return false;
+    const named = /^base ([0-9a-f]{64})\ntenant ([0-9a-f]{64})\n$/.exec(bytes.toString('latin1'));
+    return !named || sha256(Buffer.from(named[1] + named[2], 'hex')).toString('hex') !== pair[1];
+  }).length;
+}
+
 export function verifyArchive({ objects, root, keys, checkpoint }) {
   const findings = [];
   const unsure = ['locks and versions: this is a copy'];
   const keyring = readCertificates(objects, root, findings);
   const { chains: lists, strays } = listSegments(objects);
+  for (let i = alteredDocuments(objects); i > 0; i--) findings.push({ finding: 'ALTERED', step: 11, chain: '', seq: null, count: 1 });
   for (const _ of strays) findings.push({ finding: 'INSERTED', step: 2, chain: '', seq: null, count: 1 });
 
   const chains = new Map();

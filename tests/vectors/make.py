@@ -25,6 +25,7 @@ from sealtrail.checkpoint import Checkpoint, sign_checkpoint
 from sealtrail.local import LocalCopy
 from sealtrail.merkle import Frontier, node_hash
 from sealtrail.proof import format_proof, prove
+from sealtrail.report import Report
 from sealtrail.seal import (
     SEAL,
     SEAL_NOTE,
@@ -279,6 +280,12 @@ def _expected(name: str, changed: dict[str, bytes], gone: list[str], checkpoint:
         "changed": sorted(changed),
         "gone": gone,
         "checkpoint": bool(checkpoint),
+    } | result(report)
+
+
+def result(report: Report) -> dict[str, Any]:
+    """What every verifier must come to."""
+    return {
         "outcome": "good" if report.good else "intact" if report.intact else "not verified",
         "findings": [{n: v for n, v in f.as_json().items() if n not in ("detail", "where")} for f in report.findings],
         "valid": report.verdicts["VALID"],
