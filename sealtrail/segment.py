@@ -29,7 +29,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from sealtrail.avro import Codec, packaged, read_container, write_container
-from sealtrail.checkpoint import Sign
+from sealtrail.checkpoint import MAX_NUMBER, Sign
 from sealtrail.errors import EvidenceError
 from sealtrail.note import ED25519, NoteKey, format_note, note_signature, parse_note, verify_note
 from sealtrail.seal import Content, Signature, content_of
@@ -191,6 +191,8 @@ def parse_statement(text: str) -> Statement:
     if match is None:
         raise EvidenceError("not a segment's statement")
     chain, first, count, previous, references = match.groups()
+    if max(int(first), int(count)) > MAX_NUMBER:
+        raise EvidenceError("a statement's number beyond 63 bits")
     return Statement(chain, int(first), int(count), bytes.fromhex(previous), bytes.fromhex(references))
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from sealtrail.certificate import Certificate, Keyring, Role
 from sealtrail.checkpoint import SignedCheckpoint, parse_checkpoint, verify_checkpoint
 from sealtrail.errors import EvidenceError
-from sealtrail.note import ED25519, NoteKey, parse_note, verify_note
+from sealtrail.note import COSIGNATURE, ED25519, NoteKey, parse_note, verify_note
 from sealtrail.report import FindingKind
 from sealtrail.seal import ZERO_DIGEST
 from sealtrail.segment import Segment, Statement, parse_statement, references_digest
@@ -119,12 +119,14 @@ def _genuine(data: bytes, keys: tuple[Certificate, ...], chain: str) -> tuple[Si
         except EvidenceError as error:
             problem = error
             continue
-        signatures = len(parse_note(data).signatures)
+        signatures = [signature.key_id for signature in parse_note(data).signatures]
         if signed.checkpoint.origin != chain:
             raise EvidenceError("it is another chain's")
         if not certificate.covers(signed.time_s):
             raise EvidenceError("it was made outside its key's time")
-        if signatures != 2:
-            raise EvidenceError(f"{signatures} signatures; expected signature and cosignature")
+        if signatures != [NoteKey(chain, kind, certificate.public).key_id for kind in (ED25519, COSIGNATURE)]:
+            raise EvidenceError(
+                f"{len(signatures)} signatures; expected signature and cosignature, in this order, and no other"
+            )
         return signed, certificate
     raise problem

@@ -256,3 +256,10 @@ def test_arbitrary_bytes_are_refused_as_evidence_error_only(data: bytes) -> None
             parse(data)
     with pytest.raises(EvidenceError):
         parse_vkey(data.decode("utf-8", "replace"))
+
+
+@pytest.mark.parametrize("control", [chr(n) for n in (*range(0x20), *range(0x7F, 0xA0)) if n != 0x0A])
+def test_a_note_has_no_control_character_but_the_newline(control: str) -> None:
+    signed = note_signature(NoteKey("audit.example", ED25519, PUBLIC), KEY.sign(f"a{control}b\n".encode()))
+    with pytest.raises(EvidenceError, match="control"):
+        parse_note(format_note(f"a{control}b\n", (signed,)).encode())

@@ -21,6 +21,7 @@ from sealtrail.layout import (
     parse_segment_key,
     segment_key,
 )
+from sealtrail.note import parse_note
 from sealtrail.seal import Content, Signature
 from sealtrail.segment import (
     FRAME,
@@ -177,8 +178,8 @@ def test_two_frames_of_the_same_rows_share_no_bytes_of_key_or_text() -> None:
 
 @given(
     text.filter(lambda name: bool(name) and "\n" not in name),
-    st.integers(0, 10**19 - 1),
-    st.integers(0, 10**19 - 1),
+    st.integers(0, 2**63 - 1),
+    st.integers(0, 2**63 - 1),
     digest,
     digest,
 )
@@ -244,6 +245,16 @@ def test_the_references_digest_depends_on_every_field_and_on_their_order() -> No
     )
     variants = [(one, other), (other, one), (one,), (), *((v, other) for v in changed)]
     assert len({references_digest(v) for v in variants}) == len(variants)
+
+
+@pytest.mark.parametrize("line", ["first 4", "count 7"])
+def test_a_statements_numbers_are_as_large_as_a_long_at_most(line: str) -> None:
+    text = parse_note(built().segment(1).statement.encode()).text
+    name = line.split(maxsplit=1)[0]
+    assert parse_statement(text.replace(f"{line}\n", f"{name} {2**63 - 1}\n", 1))
+    for number in (str(2**63), "04", "-1", "+4", "4.0", "1e3", "٣"):
+        with pytest.raises(EvidenceError):
+            parse_statement(text.replace(f"{line}\n", f"{name} {number}\n", 1))
 
 
 def test_every_bit_of_the_notes_changed_leaves_less_sworn() -> None:

@@ -200,6 +200,12 @@ def extra_line(text: str) -> str:
     return text + "— stranger " + base64.b64encode(bytes(68)).decode() + "\n"
 
 
+def other_order(text: str) -> str:
+    """A note with its last two signatures in each other's place."""
+    *lines, one, two = text.splitlines(keepends=True)
+    return "".join([*lines, two, one])
+
+
 def first_contents(b: Built, segment: int = 1) -> Reference:
     """The first contents object of a segment."""
     return b.segment(segment).contents[0]
@@ -485,6 +491,11 @@ CASES = [
     Case(
         "one more signature on the last checkpoint",
         edited(4, lambda s: replace(s, checkpoint=extra_line(s.checkpoint))),
+        (("BAD-SIGNATURE", 18, 5),),
+    ),
+    Case(
+        "the last checkpoint's signatures in another order",
+        edited(4, lambda s: replace(s, checkpoint=other_order(s.checkpoint))),
         (("BAD-SIGNATURE", 18, 5),),
     ),
     Case(

@@ -216,6 +216,9 @@ def bad() -> dict[str, bytes]:
             "hyphen-for-dash": note.replace("—", "-").encode(),
             "no-last-newline": note[:-1].encode(),
             "nul": note.replace("audit", "au\0dit").encode(),
+            "del": note.replace("audit", "au\x7fdit").encode(),
+            "c1-control": note.replace("audit", "au\x9bdit").encode(),
+            "size-of-2-to-the-63": note.replace("\n2\n", f"\n{2**63}\n", 1).encode(),
             "root-of-31-bytes": "".join([*lines[:2], "A" * 40 + "AA==\n", *lines[3:]]).encode(),
         },
         "certificate": {
