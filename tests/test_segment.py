@@ -30,6 +30,7 @@ from sealtrail.segment import (
     Reference,
     Segment,
     Statement,
+    check_references,
     decode_frames,
     decode_segment,
     encode_frames,
@@ -60,7 +61,8 @@ from tests.archives import (
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 long = st.integers(0, 2**63 - 1)
 digest = st.binary(min_size=32, max_size=32)
-references = st.builds(Reference, text, text, digest, long, long)
+unparted = st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters=" "), max_size=30)
+references = st.builds(Reference, unparted, unparted, digest, long, long)
 contents = st.builds(Content, *(st.binary(min_size=n, max_size=n) for n in (16, 32, 32, 16)), content=st.binary(max_size=60))
 segments = st.builds(
     Segment,
@@ -245,6 +247,12 @@ def test_the_references_digest_depends_on_every_field_and_on_their_order() -> No
     )
     variants = [(one, other), (other, one), (one,), (), *((v, other) for v in changed)]
     assert len({references_digest(v) for v in variants}) == len(variants)
+
+
+@given(st.lists(references, max_size=3), st.lists(references, max_size=3))
+def test_lists_of_references_that_pass_have_one_digest_each(some: list[Reference], others: list[Reference]) -> None:
+    check_references([*some, *others])
+    assert (references_digest(some) == references_digest(others)) == (some == others)
 
 
 @pytest.mark.parametrize("line", ["first 4", "count 7"])

@@ -24,7 +24,7 @@ from sealtrail.avro import _container_header
 from sealtrail.certificate import Role
 from sealtrail.report import Report, Verdict
 from sealtrail.seal import ZERO_DIGEST, Signature, decode_seal, encode_seal, leaf_hash, seal_message
-from sealtrail.segment import Reference, Segment, decode_frames, encode_segment
+from sealtrail.segment import Reference, Segment, decode_frames, encode_segment, references_digest
 from sealtrail.verify import Trust, verify_archive
 from sinks.archive.checking import Entry
 from tests.archives import (
@@ -167,6 +167,15 @@ def both_notes(b: Built, segment: int, other: int) -> Archive:
     """Checkpoint and statement of another segment of the chain."""
     notes = b.segment(other)
     return b.edited(segment, lambda s: replace(s, checkpoint=notes.checkpoint, statement=notes.statement))
+
+
+def merged_references(s: Segment) -> Segment:
+    """The first two references as one whose name holds the first one's line: the lines under the statement stay as they are."""
+    one, two, *others = s.contents
+    line = f"{one.name} {one.version} {one.sha256.hex()} {one.size} {one.rows}\n"
+    merged = replace(s, contents=(replace(two, name=line + two.name), *others))
+    assert references_digest(merged.contents) == references_digest(s.contents)
+    return merged
 
 
 def no_statement_and_no_tail(b: Built) -> Archive:
@@ -528,6 +537,7 @@ CASES = [
         (("ALTERED", 0, 4), *(("MISSING", n, 1) for n in range(4))),
     ),
     Case("references in another order", edited(1, lambda s: replace(s, contents=s.contents[::-1])), (WHOLE_1,)),
+    Case("two references told as one of the same digest", edited(1, merged_references), (WHOLE_1,)),
     Case("a frontier hash", edited(2, lambda s: replace(s, frontier=(bytes(32), *s.frontier[1:]))), (("ALTERED", 11, 1),)),
     Case("a frontier hash too few", edited(2, lambda s: replace(s, frontier=s.frontier[1:])), (("ALTERED", 11, 1),)),
     Case("a frontier where there was nothing", edited(0, lambda s: replace(s, frontier=(bytes(32),))), (("ALTERED", 0, 1),)),

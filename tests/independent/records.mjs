@@ -78,6 +78,10 @@ export function parseSegment(bytes) {
   if (s.version !== 1) refuse('version');
   if (!isChain(s.chain) || s.first_seq < 0n) refuse('chain or first seq');
   s.first_seq = whole(s.first_seq);
+  for (const r of s.contents) {
+    if (/[\x00-\x20\x7f-\x9f]/.test(r.name + r.version)) refuse('reference with a blank or control character');
+    if (r.size < 0n || r.rows < 0n) refuse('reference of a negative number');
+  }
   for (const g of s.signatures) g.seq = g.seq < 0n ? -1 : whole(g.seq);
   return s;
 }

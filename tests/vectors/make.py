@@ -206,6 +206,10 @@ def bad() -> dict[str, bytes]:
             "another-sync-marker": object_[:-16] + bytes(16),
             "schema-of-another-text": object_.replace(b'"Segment"', b'"Sgement"', 1),
             "seal-count-of-2-to-the-60": object_.replace(b"\x04" + first, _TWO_TO_THE_60 + first, 1),
+            "reference-with-a-blank": _referring(made, name="contents/a b"),
+            "reference-with-a-newline": _referring(made, version="v1\ncontents/b"),
+            "reference-with-del": _referring(made, version="v\x7f1"),
+            "reference-of-minus-one-rows": _referring(made, rows=-1),
             "version-2": write_container([SEGMENT.decode_body(_body(record)) | {"version": 2}], SEGMENT),
         },
         "checkpoint": {
@@ -343,6 +347,11 @@ def kept_alone() -> dict[str, bytes]:
     )
     session = open_run(RUN, AUDIENCE, seed("session"), pipeline, public_of("source-github"), source.sign)
     return {"kept/contents.avro": encode_frames([frame]), "kept/session.bin": session}
+
+
+def _referring(made: Segment, **fields: Any) -> bytes:
+    """A segment whose one reference is another."""
+    return encode_segment(replace(made, contents=(replace(made.contents[0], **fields),)))
 
 
 def _length(data: bytes) -> bytes:
