@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import os
@@ -36,6 +37,7 @@ from tests.archives import (
     AUDIENCE,
     CHAINS,
     ROOT,
+    START_S,
     TENANTS,
     Archive,
     Built,
@@ -429,6 +431,29 @@ def test_a_kept_checkpoint_that_no_certified_key_signed_is_a_finding_never_ignor
     assert findings(verify(archive, trusted=trusted)) == [("TRUNCATED", 18, 5)]
     gone = archive.without(layout.certificate_key(hashlib.sha256(public_of("archive-2")).digest()))
     assert findings(verify(gone, trusted=trusted)) == [("UNKNOWN-KEY", 0, 1)]
+
+
+def test_a_kept_checkpoint_must_be_genuine_as_one_in_the_archive_is() -> None:
+    entries, archive = flat(built()), built().archive.copy()
+    expired = certificate("archive-expired", Role.ARCHIVE, after_s=START_S - 3600)
+    archive.put(layout.certificate_key(hashlib.sha256(public_of("archive-expired")).digest()), expired)
+    good = checkpoint_of(entries)
+    *lines, one, two = good.splitlines(keepends=True)
+    stranger = "— stranger " + base64.b64encode(bytes(68)).decode() + "\n"
+    kept = {
+        "outside its key's time": checkpoint_of(entries, archive_key="archive-expired"),
+        "of a key elsewhere": checkpoint_of(entries, archive_key="archive-elsewhere"),
+        "one signature more": good + stranger,
+        "one less": "".join([*lines, one]),
+        "in another order": "".join([*lines, two, one]),
+        "another chain's": checkpoint_of(flat(built(), CHAINS[1])),
+        "no checkpoint": "rubbish",
+    }
+    assert verify(archive, trusted=good).good
+    for name, checkpoint in kept.items():
+        report = verify(archive, trusted=checkpoint)
+        told = [(f.kind, f.step, f.chain, f.seq, f.count) for f in report.findings]
+        assert told == [("UNKNOWN-KEY", 14, CHAINS[0], 0, 1)], name
 
 
 def test_a_rotated_archive_key_is_accepted_at_the_boundary_of_two_segments() -> None:
