@@ -109,15 +109,16 @@ class ChainVerification:
         """Check one segment; `following` is the first seq of the next one, if there is one."""
         _, first = parse_segment_key(stored.key)
         self.report.segments += 1
-        self._segments.append(stored)
+        aside = first < self._next_seq
         self._place(first, stored.key)
         count = (following or first + 1) - first
         try:
             data = self._source.read(stored.key, stored.version)
         except (MissingObjectError, UndecidedError) as error:
             self.caveats.append(f"{stored.key}: {error}")
-            self.report.verdicts[Verdict.UNDECIDED] += count
-            self._skip_to(first + count)
+            if not aside:
+                self.report.verdicts[Verdict.UNDECIDED] += count
+                self._skip_to(first + count)
             return
         try:  # Step 3
             segment = decode_segment(data)
@@ -125,9 +126,13 @@ class ChainVerification:
                 raise EvidenceError(f"holds {segment.chain} from seq {segment.first_seq}")
         except EvidenceError as error:
             self._find(FindingKind.ALTERED, 3, first, count, stored.key, f"not the segment of its name: {error}")
-            self._skip_to(first + count)
+            if not aside:
+                self._skip_to(first + count)
             return
-        self._check(segment, stored, hashlib.sha256(data).digest(), following)
+        self.named |= {r.name for r in segment.contents}
+        if not aside:
+            self._segments.append(stored)
+            self._check(segment, stored, hashlib.sha256(data).digest(), following)
 
     def begin_at(self, seq: int) -> None:
         """Verify from here on alone: nothing is known of what came before. Call it before the first segment."""
@@ -179,7 +184,6 @@ class ChainVerification:
         doubtful = damaged if agrees else damaged | checked.bad
         by_seq = {seal.seq: seal for _, seal in checked.decoded() if seal.seq not in doubtful}
         contents = self._contents.check(segment, stored, by_seq, range(first, end))
-        self.named |= {r.name for r in segment.contents}
         self._verdicts(checked, agrees, contents)
         self._complete &= agrees and len(contents) == len(checked.seals) and set(contents.values()) <= {Verdict.VALID}
         self._before = _Before(key, first, end - first, digest) if whole else None
@@ -216,7 +220,7 @@ class ChainVerification:
         self.report.verdicts.update(found)
 
     def _place(self, first: int, key: str) -> None:
-        """Step 4."""
+        """Step 4. What begins within another is set aside: the chain goes on with the one that began first."""
         if first > self._next_seq:
             count = first - self._next_seq
             self._find(FindingKind.MISSING, 4, self._next_seq, count, key, "segments before this one are missing")
@@ -224,7 +228,6 @@ class ChainVerification:
         elif first < self._next_seq:
             count = self._next_seq - first
             self._find(FindingKind.FORKED, 4, first, count, key, "begins before the segment before it ended")
-            self._skip_to(first)
 
     def _skip_to(self, seq: int) -> None:
         """Go on at `seq` with nothing known of what came before."""

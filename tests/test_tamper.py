@@ -431,6 +431,13 @@ CASES = [
         (("ALTERED", 6, 5), ("FORKED", 6, 5)),
         copied=True,
     ),
+    Case(
+        "a copy under a name within the last, with a checkpoint of that",
+        lambda b: put(b, layout.segment_key(CHAINS[0], 20), b.archive.data(b.key(1))),
+        (("ALTERED", 20, 1), ("FORKED", 20, 3)),
+        trusted=5,
+        copied=True,
+    ),
     # signatures
     Case("another certified sealer's word", edited(1, signature_by("sealer-2", 6)), (WHOLE_1,)),
     Case("a key of another role", edited(1, signature_by("auditor", 6)), (("UNKNOWN-KEY", 6, 1),)),

@@ -456,6 +456,19 @@ def test_a_kept_checkpoint_must_be_genuine_as_one_in_the_archive_is() -> None:
         assert told == [("UNKNOWN-KEY", 14, CHAINS[0], 0, 1)], name
 
 
+def test_a_segment_that_begins_within_another_is_a_fork_and_set_aside_whoever_signed_it() -> None:
+    """The bytes do not tell which of the two was there first: the chain goes on with the one that begins first."""
+    made, archive = Archive(), built().archive.copy()
+    archive_segments(made, [flat(built())[:6], flat(built())[6:15]])
+    archive.objects |= {
+        k: made.objects[k] for k in made.objects if k == layout.segment_key(CHAINS[0], 6) or "/0-00000000000000000006" in k
+    }
+    report = verify(archive, trusted=checkpoint_of(flat(built())))
+    assert [(f.kind, f.step, f.seq, f.count) for f in report.findings] == [("FORKED", 4, 6, 5)]
+    assert report.verdicts == {Verdict.VALID: 46}
+    assert report.orphans == 0
+
+
 def test_a_rotated_archive_key_is_accepted_at_the_boundary_of_two_segments() -> None:
     b = built()
     archive, last = b.archive, b.segment(4)

@@ -35,17 +35,12 @@ function checkChain(chain, list, keyring) {
     const next = list[i + 1]?.first ?? null;
     const record = orNull(() => parseSegment(bytes));
     const usable = record?.chain === chain && record.first_seq === first;
-    if (first > end) say('MISSING', 4, end, first - end);
-    if (first < end) { say('FORKED', 4, first, end - first); passed.sealedAt = 0n; }
-    if (first !== end) { before = null; passed.offset = null; whole = false; }
-    if (!usable) {
-      end = next ?? first + 1;
-      say('ALTERED', 3, first, end - first);
-      before = null;
-      passed.offset = null;
-      whole = false;
-      return;
-    }
+    const until = next ?? first + 1;
+    if (first < end) say('FORKED', 4, first, end - first);
+    if (first > end) { say('MISSING', 4, end, first - end); before = null; passed.offset = null; whole = false; }
+    if (!usable) say('ALTERED', 3, first, until - first);
+    if (first < end) return; // set aside: the segment that began first goes on
+    if (!usable) { end = until; before = null; passed.offset = null; whole = false; return; }
     const segment = checkSegment({ record, bytes, before, next, keyring, passed });
     // Step 5: the next statement, which is signed, tells what this object was. Where damage has been found, this follows.
     const previous = before && segment.statement?.previous;
