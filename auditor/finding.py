@@ -11,10 +11,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from sealtrail.certificate import Keyring
 from sealtrail.contents import Openers
 from sealtrail.documents import Documents
 from sealtrail.errors import EvidenceError, UndecidedError
+from sealtrail.keyring import Keyring
 from sealtrail.layout import CHAINS, parse_segment_key, segments_prefix
 from sealtrail.merkle import Frontier
 from sealtrail.seal import Content, Seal, SealedEvent, decode_seal, leaf_hash

@@ -15,10 +15,11 @@ from auditor.finding import Found, find_event
 from auditor.query.index import HotIndex
 from auditor.trust import openers_of, root_of
 from schemas.settings import Settings
-from sealtrail.certificate import Keyring, verify_certificate
-from sealtrail.errors import EvidenceError, SealtrailError, TransientError
-from sealtrail.layout import KEYS
+from sealtrail.certified import keyring_of
+from sealtrail.errors import SealtrailError, TransientError
+from sealtrail.keyring import Keyring
 from sealtrail.note import NoteKey
+from sealtrail.report import Report
 from sealtrail.source import Source
 
 Place = tuple[str, str, int]
@@ -67,16 +68,12 @@ def look(settings: Settings, act: Act, purpose: str, prefix: str, use: Callable[
 
 
 def archived_keyring(source: Source, root: NoteKey) -> Keyring:
-    """The certificates in the archive that the root signed; others count for nothing, and are said."""
-    certificates = []
-    for stored in source.list(KEYS):
-        if stored.is_marker:
-            continue
-        try:
-            certificates.append(verify_certificate(source.read(stored.key, stored.version), root))
-        except EvidenceError as error:
-            say(f"{stored.key} is no certificate of this root: {error}")
-    return Keyring(certificates)
+    """The keys that the archive shows to be certified; what does not verify counts for nothing, and is said."""
+    report = Report()
+    keyring = keyring_of(source, root, report)
+    for finding in report.findings:
+        say(f"{finding.where}: {finding.detail}")
+    return keyring
 
 
 def _indexed(settings: Settings, wanted: UUID) -> Place | None:

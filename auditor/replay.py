@@ -16,8 +16,8 @@ from typing import Any
 
 from kafkaio.reader import PartitionReader, Record
 from sealtrail.avro import Codec
-from sealtrail.certificate import Keyring
 from sealtrail.errors import EvidenceError
+from sealtrail.keyring import Keyring
 from sealtrail.report import FindingKind
 from sealtrail.seal import Kind, Seal, SealedEvent, decode_seal, decode_sealed_event, leaf_hash
 from sealtrail.signatures import check_signatures

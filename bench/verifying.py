@@ -18,8 +18,9 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from sealtrail.certificate import Keyring, Role, verify_certificate
+from sealtrail.certificate import Role, verify_certificate
 from sealtrail.checkpoint import Checkpoint, sign_checkpoint
+from sealtrail.keyring import Keyring
 from sealtrail.layout import KEYS, certificate_key, contents_key, segment_key
 from sealtrail.merkle import Frontier
 from sealtrail.seal import ZERO_DIGEST, Kind, LogClass, Reason, Route, Seal, Signature, decode_seal, encode_seal, leaf_hash

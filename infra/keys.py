@@ -7,7 +7,7 @@
 
 Who holds what is HOLDERS, after the table in the design: a sealer key and an archive key stand alone, and `holds` and
 `verifier` alone have the key of their own source beside the auditor's (ADR 8). Keys that exist stay; a new tenant or source
-gets new ones at the next `up`.
+gets new ones at the next `up`. What follows a key or ends it: `sealtrail keys`, here as anywhere.
 
 Not here: how keys are used (`keystore`), and TLS (`infra.pki`).
 """
@@ -17,7 +17,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -26,14 +26,13 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from infra.pki import write_private
 from infra.places import Places
 from infra.roles import SOURCES
-from sealtrail.certificate import Certificate, Role, issue
-from sealtrail.note import ED25519, NoteKey
+from keystore.ceremony import Root
+from sealtrail.certificate import Role
 
 AUTHORITY = "audit.example"
 DEPLOYMENT_TENANT = "@deployment"  # notes and the connectors' own open, pulse and close events
 TENANTS = ("acme", "globex", "initech", "octo")  # those of the packaged class policy
 OF_THE_DEPLOYMENT = ("verifier",)  # sources that state nothing of any tenant
-LIFETIME = timedelta(days=730)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,22 +74,16 @@ def ensure(places: Places, now: datetime, *, tenants: Iterable[str] = TENANTS, a
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     certificates = places.keys / "certs"
     certificates.mkdir(mode=0o755, exist_ok=True)
-    root, note_key = _root(places.root, authority)
+    root = _root(places.root, authority)
     names = tuple(tenants)
     for pair in key_pairs(names, authority):
-        _ensure_pair(pair, places, certificates, root, note_key, now)
+        _ensure_pair(pair, places, certificates, root, now)
     for name, holders in symmetric_keys(names).items():
         _ensure_symmetric(name, [_keystore(places, holder) for holder in holders])
 
 
-def _root(folder: Path, authority: str) -> tuple[Ed25519PrivateKey, NoteKey]:
-    path = folder / "root.key"
-    if not path.exists():
-        write_private(path, Ed25519PrivateKey.generate().private_bytes_raw())
-    root = Ed25519PrivateKey.from_private_bytes(path.read_bytes())
-    note_key = NoteKey(f"{authority}/root", ED25519, root.public_key().public_bytes_raw())
-    (folder / "root.vkey").write_text(note_key.vkey + "\n")
-    return root, note_key
+def _root(folder: Path, authority: str) -> Root:
+    return Root.open(folder) if (folder / "root.key").exists() else Root.create(folder, authority)
 
 
 def _keystore(places: Places, role: str) -> Path:
@@ -103,8 +96,7 @@ def _ensure_pair(
     pair: KeyPair,
     places: Places,
     certificates: Path,
-    root: Ed25519PrivateKey,
-    note_key: NoteKey,
+    root: Root,
     now: datetime,
 ) -> None:
     folders = [_keystore(places, holder) for holder in pair.holders] or [places.root]
@@ -115,14 +107,7 @@ def _ensure_pair(
         return
     private, public = _existing_or_new(pair, [folder / f"{pair.file}.key" for folder in folders])
     start = now.replace(hour=0, minute=0, second=0, microsecond=0)
-    certificate = Certificate(
-        role=pair.role,
-        name=pair.name,
-        public=public,
-        not_before_s=int(start.timestamp()),
-        not_after_s=int((start + LIFETIME).timestamp()),
-    )
-    text = issue(certificate, note_key, root.sign)
+    _, text = root.certify(pair.role, pair.name, public, int(start.timestamp()))
     for folder in folders:
         write_private(folder / f"{pair.file}.key", private)
         write_private(folder / f"{pair.file}.cert", text.encode())

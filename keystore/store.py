@@ -14,6 +14,7 @@ from typing import ClassVar, Protocol
 from sealtrail.errors import ConfigError
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9@._-]{0,159}")
+_GENERATION = re.compile(r"(.+)@([2-9]|[1-9][0-9]{1,5})")
 
 
 class Signer(Protocol):
@@ -72,18 +73,23 @@ _KINDS: tuple[tuple[str, KeyKind], ...] = (
 )
 
 
+def base_of(name: str) -> tuple[str, int]:
+    """What a key is for, and which one of these it is: `sealer` is the first, `sealer@2` its successor."""
+    match = _GENERATION.fullmatch(name)
+    return (name, 1) if match is None else (match[1], int(match[2]))
+
+
 def kind_of(name: str) -> KeyKind:
-    """What the key of this name does: `sealer`, or with a suffix for a newer one, `sealer-2027`.
+    """What the key of this name does.
 
     Raises:
         ConfigError: no key has such a name.
     """
+    base, _ = base_of(name)
     if _NAME.fullmatch(name) and ".." not in name:
         for start, kind in _KINDS:
-            if name.startswith(start) and name != start.removesuffix("-") + "-":
-                rest = name.removeprefix(start)
-                if start.endswith("-") or not rest or rest.startswith("-"):
-                    return kind
+            if len(base) > len(start) and base.startswith(start) if start.endswith("-") else base == start:
+                return kind
     raise ConfigError("keystore: asked for a key by a name that no key has")
 
 
@@ -108,6 +114,10 @@ class Keystore(abc.ABC):
     @abc.abstractmethod
     def names(self) -> tuple[str, ...]:
         """The names of the keys in it, sorted."""
+
+    def generations(self, base: str) -> tuple[str, ...]:
+        """The names of all keys for one purpose, the newest first."""
+        return tuple(sorted((n for n in self.names() if base_of(n)[0] == base), key=lambda n: -base_of(n)[1]))
 
     @abc.abstractmethod
     def signer(self, name: str) -> Signer:

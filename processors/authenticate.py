@@ -19,8 +19,9 @@ from typing import TypeVar
 from processors.records import RawRecord, Rejection
 from schemas.head import Head
 from schemas.partitioner import partition_of
-from sealtrail.certificate import Certificate, Keyring, Role
+from sealtrail.certificate import Certificate, Role
 from sealtrail.errors import EvidenceError
+from sealtrail.keyring import Keyring
 from sealtrail.seal import Reason
 from sealtrail.session import RUN_SESSION, Run, RunSession, mac_key, record_mac, unwrap_session_key, verify_session
 
@@ -67,6 +68,12 @@ class Authenticate:
         self._monotonic = monotonic
         self._known: OrderedDict[bytes, _Session] = OrderedDict()
         self._failed: OrderedDict[bytes, tuple[float, str]] = OrderedDict()
+
+    def renew(self, keyring: Keyring, openers: Mapping[bytes, Open]) -> None:
+        """Certificates and pipeline keys as they are now; sessions of sources whose keys ended are forgotten."""
+        self._keyring, self._openers = keyring, openers
+        for digest in [d for d, known in self._known.items() if keyring.ended(known.session.key_id)]:
+            del self._known[digest]
 
     def __call__(self, record: RawRecord, head: Head, partition: int, partitions: int) -> Run:
         header, mac = record.header("st-session"), record.header("st-mac")
@@ -119,6 +126,8 @@ class Authenticate:
         try:
             session = verify_session(header, self._keyring, time_s)
             certificate = self._keyring.find(session.key_id, Role.SOURCE)
+            if self._keyring.ended(session.key_id):
+                return "the source's key ended"
             if session.audience != self._audience:
                 return "session speaks to another topic or deployment"
             open_ = self._openers.get(session.pipeline_key)

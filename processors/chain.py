@@ -74,14 +74,26 @@ class Sealer:
     Args:
         certificate: of the sealer key; `sign` is its Ed25519.
         disclosure: the disclosure key.
+        ended: the key's end is stated, and there is no other: nothing more may be sealed with it.
     """
 
-    def __init__(self, certificate: Certificate, sign: Callable[[bytes], bytes], disclosure: bytes) -> None:
+    def __init__(
+        self, certificate: Certificate, sign: Callable[[bytes], bytes], disclosure: bytes, *, ended: bool = False
+    ) -> None:
         self.certificate = certificate
+        self._ended = ended
         self._key_id = certificate.key_id
         self._sign = sign
         self._disclosure = disclosure
         self._scope_keys: dict[tuple[str, str], bytes] = {}
+
+    def retired(self) -> Sealer:
+        """The same, whose key ended."""
+        return Sealer(self.certificate, self._sign, self._disclosure, ended=True)
+
+    def may_seal(self, time_s: float) -> bool:
+        """Whether what is sealed at that time can be archived: the key did not end, and its certificate covers the time."""
+        return not self._ended and self.certificate.covers(time_s)
 
     def scope(self, tenant: str, chain: str, seq: int) -> bytes:
         """The scope field of a tenant's seal."""

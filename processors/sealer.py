@@ -44,7 +44,7 @@ from sealtrail.errors import ConfigError, EvidenceError, SealtrailError, Transie
 
 MAX_BATCH_BYTES = 16 << 20  # of raw values a transaction; bounds what its outputs need
 CONFIGURATION_WAIT_S = 5.0  # what a person must mend need not be asked for each second
-CERTIFICATE_WAIT_S = 30.0  # somebody has to certify a key and restart
+CERTIFICATE_WAIT_S = 30.0  # somebody has to certify a key
 FENCED_WAIT_S = 4.0  # above the heartbeat interval (2.5 s): by then the group has said whether we still own the chain
 
 _log = structlog.get_logger()
@@ -194,10 +194,10 @@ class Chain:
         places, producer = self._places, self._producer
         if places is None or producer is None:
             raise AssertionError("commit before the fence")
-        certificate = self._sealer.pipeline.sealer.certificate
-        if not certificate.covers(state.head.sealed_at_us / 1e6):
+        if not self._sealer.pipeline.sealer.may_seal(state.head.sealed_at_us / 1e6):
             # What is sealed outside the certificate's time can never be archived, and cannot be undone.
-            self.reset("certificate", TransientError("the sealer's certificate does not cover this time", CERTIFICATE_WAIT_S))
+            problem = "the sealer's key ended, or its certificate does not cover this time"
+            self.reset("certificate", TransientError(problem, CERTIFICATE_WAIT_S))
             return False
         progress = Progress(places.topics.raw, places.partition, state.head.next_offset, group)
         try:
@@ -308,13 +308,22 @@ class Sealer:
         pipeline: compiled steps; shared by all chains.
         fence: makes a chain's producer; fencing is what it does first.
         now_us: UTC microseconds.
+        renewed: the pipeline with the keys of now; called between transactions.
     """
 
-    def __init__(self, settings: Settings, pipeline: Pipeline, now_us: Callable[[], int], fence: Fence = ChainProducer) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        pipeline: Pipeline,
+        now_us: Callable[[], int],
+        fence: Fence = ChainProducer,
+        renewed: Callable[[Pipeline], Pipeline] = lambda pipeline: pipeline,
+    ) -> None:
         self.settings = settings
         self.pipeline = pipeline
         self.now_us = now_us
         self.fence = fence
+        self._renewed = renewed
         self.topics = Topics.of(settings)
         self.ends = Ends(settings)
         self.reader = PartitionReader(settings)
@@ -356,6 +365,7 @@ class Sealer:
     def _turn(self, stop: Event) -> None:
         """One poll, and what follows from it."""
         self._take_up_policy()
+        self.pipeline = self._renewed(self.pipeline)
         polled = self.consumer.poll(self.settings.batch_records, self.settings.batch_ms / 1000)
         by_partition = defaultdict(list)
         for message in polled.messages:

@@ -11,8 +11,9 @@ import re
 from keystore import Keystore, Signer, load_keyring, load_root
 from producers.run import OpenRun
 from schemas.settings import Settings
-from sealtrail.certificate import Certificate, Keyring, Role
+from sealtrail.certificate import Certificate, Role
 from sealtrail.errors import ConfigError, ContractError
+from sealtrail.keyring import Keyring
 from sealtrail.session import Run, audience_of, open_run
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,127}")  # as the schema's emitter.source and emitter.instance
@@ -43,8 +44,8 @@ class Identity:
         self.source = source
         self.instance = instance
         self._keystore = Keystore.open(settings.keys)
-        self._signer: Signer = self._keystore.signer(f"source-{source}")
         self._keyring: Keyring = load_keyring(settings.certificates, load_root(settings.root_vkey))
+        self._signer: Signer = self._newest_signer(f"source-{source}")
         self._hash_keys: dict[str, bytes] = {}
 
     @property
@@ -78,7 +79,12 @@ class Identity:
 
     def _pipeline(self, now_s: float) -> Certificate:
         ours = f"{self._authority}/{self._deployment}/"
-        valid = [c for c in self._keyring.of_role(Role.PIPELINE) if c.covers(now_s) and c.speaks_for(ours)]
-        if not valid:
+        newest = self._keyring.newest(Role.PIPELINE, now_s, lambda c: c.speaks_for(ours))
+        if newest is None:
             raise ConfigError("setting certificates: none for the pipeline that is valid now")
-        return max(valid, key=lambda c: (c.not_before_s, c.key_id))
+        return newest
+
+    def _newest_signer(self, base: str) -> Signer:
+        """The newest of the source's keys that did not end; whether it is certified is the sealer's to judge."""
+        signers = [self._keystore.signer(name) for name in self._keystore.generations(base) or (base,)]
+        return next((signer for signer in signers if not self._keyring.ended(signer.key_id)), signers[0])

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from sealtrail.certified import keyring_of
 from sealtrail.checkpoint import parse_checkpoint
 from sealtrail.contents import Openers
 from sealtrail.documents import Documents
@@ -32,7 +33,7 @@ from sealtrail.report import Report
 from sealtrail.seal import leaf_hash
 from sealtrail.session import hpke_open
 from sealtrail.text import lines
-from sealtrail.verify import Trust, certificates_of
+from sealtrail.verify import Trust
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -83,7 +84,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _proof(file: Path, root: NoteKey, *, as_json: bool) -> int:
     """Check the proof of one record with the certificates beside it; prints what it shows. Raises OSError, EvidenceError."""
     report, beside = Report(), LocalCopy(file.parent)
-    keyring = certificates_of(beside, root, report)
+    keyring = keyring_of(beside, root, report)
     try:
         proven = verify_proof(parse_proof(file.read_bytes()), keyring)
     except EvidenceError as error:

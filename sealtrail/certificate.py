@@ -24,7 +24,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -89,8 +88,8 @@ class Certificate:
             f"algorithm {self.role.algorithm}\n"
             f"public {base64.b64encode(self.public).decode()}\n"
             f"key-id {self.key_id.hex()}\n"
-            f"not-before {_format_time(self.not_before_s)}\n"
-            f"not-after {_format_time(self.not_after_s)}\n"
+            f"not-before {format_time(self.not_before_s)}\n"
+            f"not-after {format_time(self.not_after_s)}\n"
         )
 
     def speaks_for(self, part: str) -> bool:
@@ -131,34 +130,12 @@ def verify_certificate(data: bytes, root: NoteKey) -> Certificate:
         role=role,
         name=fields["name"],
         public=_base64(fields["public"], "certificate's public key"),
-        not_before_s=_parse_time(fields["not-before"]),
-        not_after_s=_parse_time(fields["not-after"]),
+        not_before_s=parse_time(fields["not-before"]),
+        not_after_s=parse_time(fields["not-after"]),
     )
     if len(certificate.public) != 32 or not _NAME.fullmatch(certificate.name) or certificate.text != note.text:
         raise EvidenceError("certificate's fields do not agree with each other")
     return certificate
-
-
-class Keyring:
-    """Certified keys by key id.
-
-    Args:
-        certificates: verified ones, as `verify_certificate` gives them.
-    """
-
-    __slots__ = ("_by_id",)
-
-    def __init__(self, certificates: Iterable[Certificate]) -> None:
-        self._by_id = {c.key_id: c for c in certificates}
-
-    def find(self, key_id: bytes, role: Role) -> Certificate | None:
-        """The certificate of that key in that role, or None."""
-        certificate = self._by_id.get(key_id)
-        return certificate if certificate is not None and certificate.role is role else None
-
-    def of_role(self, role: Role) -> tuple[Certificate, ...]:
-        """All certificates of a role."""
-        return tuple(c for c in self._by_id.values() if c.role is role)
 
 
 def _fields(text: str) -> dict[str, str]:
@@ -175,12 +152,14 @@ def _fields(text: str) -> dict[str, str]:
     return fields
 
 
-def _format_time(time_s: int) -> str:
+def format_time(time_s: int) -> str:
+    """Whole seconds since 1970 as RFC 3339 UTC."""
     return datetime.fromtimestamp(time_s, UTC).replace(tzinfo=None).isoformat() + "Z"  # strftime does not pad years
 
 
-def _parse_time(text: str) -> int:
+def parse_time(text: str) -> int:
+    """Seconds since 1970 of what `format_time` gives. Raises EvidenceError."""
     try:
         return int(datetime.strptime(text, _TIME).replace(tzinfo=UTC).timestamp())
     except ValueError as error:
-        raise EvidenceError("certificate's time is not RFC 3339 in whole seconds UTC") from error
+        raise EvidenceError("time is not RFC 3339 in whole seconds UTC") from error

@@ -8,26 +8,26 @@ genuine checkpoint states; no record of one that does not is VALID.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 from collections import Counter
 from dataclasses import dataclass
 
-from sealtrail.certificate import Keyring
 from sealtrail.checkpoint import SignedCheckpoint
 from sealtrail.contents import ContentsCheck, Openers
 from sealtrail.documents import Documents
 from sealtrail.emitters import Emitters, RunKey
 from sealtrail.errors import EvidenceError, UndecidedError
+from sealtrail.keyring import Keyring
 from sealtrail.layout import parse_segment_key
 from sealtrail.links import Damage, Run, broken_links, place
+from sealtrail.marks import Marks
 from sealtrail.merkle import Frontier
 from sealtrail.report import ChainReport, Finding, FindingKind, Verdict
 from sealtrail.seal import ZERO_DIGEST, Kind, Seal, Signature, decode_seal, leaf_hash
 from sealtrail.segment import Segment, decode_segment
 from sealtrail.signatures import check_signatures, has_valid_signature
 from sealtrail.source import MissingObjectError, Source, StoredObject
-from sealtrail.sworn import Sworn, genuine_checkpoint, sworn
+from sealtrail.sworn import Sworn, sworn
 
 SKEW_S = 60  # sealer and archive may differ by so much
 
@@ -92,8 +92,7 @@ class ChainVerification:
         self._sealed_at_us = 0
         self._complete = True  # every record so far was there and read
         self._segments: list[StoredObject] = []
-        self._trusted = self._trust(trusted)
-        self._root_at_trusted: bytes | None = None
+        self._marks = Marks(chain, keyring, trusted)
 
     @property
     def runs(self) -> dict[RunKey, int]:
@@ -155,7 +154,9 @@ class ChainVerification:
             )
         if self._emitters.open_runs:
             self.caveats.append(f"{self._chain}: {self._emitters.open_runs} runs have not said that they ended")
-        self._finish_trusted(reached_end=reached_end)
+        marked, caveats = self._marks.finish(self._next_seq, reached_end=reached_end)
+        self.findings += marked
+        self.caveats += caveats
         if self._next_offset is not None:
             self.report.next_offset = self._next_offset
 
@@ -309,16 +310,17 @@ class ChainVerification:
             tree = stated
         except EvidenceError as error:
             self._find(FindingKind.ALTERED, 10, first, 1, key, str(error))
-        root_at_trusted = None
+        roots: dict[int, bytes] = {}
         if tree is not None:
+            wanted = self._marks.sizes
             for leaf in (*checked.leaves, None):
-                if self._trusted is not None and tree.size == self._trusted.checkpoint.size:
-                    root_at_trusted = tree.root()
+                if tree.size in wanted:
+                    roots[tree.size] = tree.root()
                 if leaf is not None:
                     tree.append(leaf)
             if signed is not None and (signed.checkpoint.size, signed.checkpoint.root) == (tree.size, tree.root()):
                 self._frontier = tree
-                self._root_at_trusted = root_at_trusted or self._root_at_trusted
+                self._marks.roots.update(roots)
                 return True
         if signed is not None and tree is not None and not checked.bad and not checked.damages:
             detail = "these seals are not those that the checkpoint covers"
@@ -360,41 +362,6 @@ class ChainVerification:
             except (EvidenceError, UndecidedError):
                 continue  # said in the first pass
             self._contents.originals(segment)
-
-    def _trust(self, data: bytes | None) -> SignedCheckpoint | None:
-        """Step 14, first half: the caller's checkpoint must be the archive's own word."""
-        if data is None:
-            return None
-        try:
-            signed, _ = genuine_checkpoint(data, self._keyring)
-            if signed.checkpoint.origin != self._chain:
-                raise EvidenceError(f"it is of {signed.checkpoint.origin}")
-        except EvidenceError as error:
-            detail = f"the checkpoint given for this chain is not genuine: {error}"
-            self._find(FindingKind.UNKNOWN_KEY, 14, 0, 1, "checkpoint", detail)
-            return None
-        return signed
-
-    def _finish_trusted(self, *, reached_end: bool) -> None:
-        """Step 14."""
-        if self._trusted is None:
-            return
-        stated = self._trusted.checkpoint
-        if self._next_seq < stated.size and not reached_end:
-            self.caveats.append(f"{self._chain}: the trusted checkpoint of {stated.size} seals lies beyond what was verified")
-        elif self._next_seq < stated.size:
-            detail = f"a checkpoint of {self._trusted.time_s} covers {stated.size} seals; the archive ends at {self._next_seq}"
-            count = stated.size - self._next_seq
-            self._find(FindingKind.TRUNCATED, 14, self._next_seq, count, "checkpoint", detail)
-        elif self._root_at_trusted is None:
-            self.caveats.append(
-                f"{self._chain}: what was verified, or damage before seq {stated.size}, keeps the trusted checkpoint from "
-                "being compared"
-            )
-        elif self._root_at_trusted != stated.root:
-            ours = base64.b64encode(self._root_at_trusted).decode()
-            detail = f"the trusted checkpoint states another root for the first {stated.size} seals than {ours}"
-            self._find(FindingKind.FORKED, 14, 0, stated.size, "checkpoint", detail)
 
     def _find(self, kind: FindingKind, step: int, seq: int, count: int, where: str, detail: str) -> None:
         self.findings.append(Finding(kind, step, self._chain, seq, count, where, detail))

@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from sealtrail.certificate import Keyring
 from sealtrail.errors import EvidenceError
+from sealtrail.keyring import Keyring
 from sealtrail.report import FindingKind
 from sealtrail.seal import SEAL_NOTE, Kind, Reason, Seal
 from sealtrail.session import RUN_SESSION, epoch_time_s, verify_session
@@ -153,6 +153,8 @@ class Emitters:
                 raise EvidenceError("it speaks to another topic or deployment")
             if (session.run.key, session.run.epoch) != key:
                 raise EvidenceError("it opens another run")
+            if not self._keyring.counts(session.key_id, self._chain, seal.seq):
+                raise EvidenceError("its source's key ended before")
         except EvidenceError as error:
             self._findings.append(EmitterFinding(FindingKind.BAD_SIGNATURE, seal.seq, 1, f"opening of {key[0]}: {error}"))
         run.opened = True  # or said above, once

@@ -26,9 +26,10 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from sealtrail.certificate import Keyring, Role
+from sealtrail.certificate import Role
 from sealtrail.checkpoint import Sign
 from sealtrail.errors import EvidenceError
+from sealtrail.keyring import Keyring
 from sealtrail.note import ED25519, NoteKey, format_note, note_signature, parse_note, verify_note
 from sealtrail.segment import Frame, encode_frames
 

@@ -2,7 +2,8 @@
 
     chains/<chain>/segments/<first seq, 20 digits>.avro
     contents/<class>/<lock date>/<chain>-<first seq, 20 digits>-<attempt>.avro
-    keys/<key id>.cert    schemas/<SHA-256>.avsc    policies/<SHA-256>.toml|.txt    glossary/<SHA-256>.md
+    keys/<key id>.cert    keys/<key id>-<SHA-256>.end
+    schemas/<SHA-256>.avsc    policies/<SHA-256>.toml|.txt    glossary/<SHA-256>.md
 
 The chain's slashes stay slashes. A chain is `<authority>/<deployment>/<raw topic>.<first 8 hex of
 the topic's UUID>.<generation>/<partition>`.
@@ -22,6 +23,8 @@ SCHEMAS = "schemas/"
 POLICIES = "policies/"
 GLOSSARY = "glossary/"
 DOCUMENT_PREFIXES = (KEYS, SCHEMAS, POLICIES, GLOSSARY)
+
+END = ".end"
 
 DAY_MS = 86_400_000
 
@@ -97,6 +100,11 @@ def lock_date_ms(key: str) -> int:
 def certificate_key(key_id: bytes) -> str:
     """The certificate of a key."""
     return f"{KEYS}{key_id.hex()}.cert"
+
+
+def end_key(key_id: bytes, digest: bytes) -> str:
+    """A statement of a key's end, by the SHA-256 of its bytes."""
+    return f"{KEYS}{key_id.hex()}-{digest.hex()}{END}"
 
 
 def schema_key(digest: bytes) -> str:

@@ -85,14 +85,14 @@ def parse_vkey(text: str) -> NoteKey:
     return key
 
 
-def parse_note(data: bytes) -> Note:
-    """A note from its bytes.
+def parse_note(data: bytes, max_size: int = MAX_NOTE_SIZE) -> Note:
+    """A note from its bytes, at most `max_size` of them.
 
     Raises:
         EvidenceError: not UTF-8, control characters, no signature, malformed or too large.
     """
-    if len(data) > MAX_NOTE_SIZE:
-        raise EvidenceError(f"note of {len(data)} bytes; at most {MAX_NOTE_SIZE}")
+    if len(data) > max_size:
+        raise EvidenceError(f"note of {len(data)} bytes; at most {max_size}")
     try:
         whole = data.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -20,8 +20,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sealtrail.certificate import Keyring
 from sealtrail.errors import EvidenceError
+from sealtrail.keyring import Keyring
 from sealtrail.merkle import Frontier, node_hash, root_of, split_of, verify_inclusion
 from sealtrail.note import _base64
 from sealtrail.seal import Seal, SealedEvent, decode_seal, decode_sealed_event, encode_sealed_event, leaf_hash

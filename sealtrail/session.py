@@ -25,8 +25,9 @@ from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from sealtrail.avro import Codec, packaged
-from sealtrail.certificate import Keyring, Role
+from sealtrail.certificate import Role
 from sealtrail.errors import EvidenceError
+from sealtrail.keyring import Keyring
 
 SESSION_KEY_SIZE = 32
 HPKE = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)

@@ -8,7 +8,8 @@ from itertools import pairwise
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from sealtrail.certificate import Certificate, Keyring, Role
+from sealtrail.certificate import Certificate, Role
+from sealtrail.keyring import Keyring
 from sealtrail.report import FindingKind
 from sealtrail.seal import Seal, Signature, seal_message
 
@@ -64,6 +65,8 @@ def _problem(seal: Seal, leaf: bytes, signature: Signature, keyring: Keyring) ->
         return FindingKind.BAD_SIGNATURE, seal.seq, "the sealer's signature does not fit the seal"
     if not certificate.covers(seal.sealed_at_us / 1e6):
         return FindingKind.UNKNOWN_KEY, seal.seq, f"signed by key {key_id.hex()} outside its certificate's time"
+    if not keyring.counts(key_id, seal.chain, seal.seq):
+        return FindingKind.UNKNOWN_KEY, seal.seq, f"signed by key {key_id.hex()}, which ended before this seal"
     if not seal.signed:
         return FindingKind.BAD_SIGNATURE, seal.seq, "a signature on a seal that says it has none"
     return None

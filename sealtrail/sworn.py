@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sealtrail.certificate import Certificate, Keyring, Role
+from sealtrail.certificate import Certificate, Role
 from sealtrail.checkpoint import SignedCheckpoint, parse_checkpoint, verify_checkpoint
 from sealtrail.errors import EvidenceError
+from sealtrail.keyring import Keyring
 from sealtrail.note import COSIGNATURE, ED25519, NoteKey, parse_note, verify_note
 from sealtrail.report import FindingKind
 from sealtrail.seal import ZERO_DIGEST
@@ -43,9 +44,8 @@ class Sworn:
 def sworn(segment: Segment, keyring: Keyring) -> Sworn:
     """Check both notes of a segment against the certified keys of the archive."""
     problems: list[Problem] = []
-    keys = _archives(segment.chain, keyring)
-    statement, stater = _statement(segment, keys, problems)
-    checkpoint, checker = _checkpoint(segment, keys, problems)
+    statement, stater = _statement(segment, _archives(segment.chain, keyring), problems)
+    checkpoint, checker = _checkpoint(segment, keyring, problems)
     if stater is not None and checker is not None and stater != checker:
         # Both are made at once. The checkpoint has a time; a key that is past its own must not speak beside it.
         problems = [Problem(FindingKind.BAD_SIGNATURE, 5, "statement: signed by another key than the checkpoint")]
@@ -92,7 +92,7 @@ def genuine_checkpoint(data: bytes, keyring: Keyring) -> tuple[SignedCheckpoint,
         EvidenceError: malformed, or signed by no key that may, then.
     """
     origin = parse_checkpoint(data)[0].origin
-    return _genuine(data, _archives(origin, keyring), origin)
+    return _genuine(data, keyring, origin)
 
 
 def _archives(chain: str, keyring: Keyring) -> tuple[Certificate, ...]:
@@ -100,20 +100,20 @@ def _archives(chain: str, keyring: Keyring) -> tuple[Certificate, ...]:
 
 
 def _checkpoint(
-    segment: Segment, keys: tuple[Certificate, ...], problems: list[Problem]
+    segment: Segment, keyring: Keyring, problems: list[Problem]
 ) -> tuple[SignedCheckpoint | None, Certificate | None]:
     """Step 10, the signatures; and the key that made them."""
     try:
-        return _genuine(segment.checkpoint.encode(), keys, segment.chain)
+        return _genuine(segment.checkpoint.encode(), keyring, segment.chain)
     except EvidenceError as error:
         problems.append(Problem(FindingKind.BAD_SIGNATURE, 10, f"checkpoint: {error}"))
         return None, None
 
 
-def _genuine(data: bytes, keys: tuple[Certificate, ...], chain: str) -> tuple[SignedCheckpoint, Certificate]:
+def _genuine(data: bytes, keyring: Keyring, chain: str) -> tuple[SignedCheckpoint, Certificate]:
     """The checkpoint of a chain and the key that made it. Raises EvidenceError."""
     problem = EvidenceError("no key of the archive is certified")
-    for certificate in keys:
+    for certificate in _archives(chain, keyring):
         try:
             signed = verify_checkpoint(data, certificate.public)
         except EvidenceError as error:
@@ -124,6 +124,8 @@ def _genuine(data: bytes, keys: tuple[Certificate, ...], chain: str) -> tuple[Si
             raise EvidenceError("it is another chain's")
         if not certificate.covers(signed.time_s):
             raise EvidenceError("it was made outside its key's time")
+        if not keyring.counts(certificate.key_id, chain, signed.checkpoint.size - 1):
+            raise EvidenceError("its key ended before the seals that it covers")
         if signatures != [NoteKey(chain, kind, certificate.public).key_id for kind in (ED25519, COSIGNATURE)]:
             raise EvidenceError(
                 f"{len(signatures)} signatures; expected signature and cosignature, in this order, and no other"

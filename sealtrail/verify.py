@@ -3,7 +3,7 @@
 Arguments are a `Source` to read, the root's public key, what opens tenants' contents, and, if the
 caller kept any, earlier checkpoints. I/O is the source's; nothing imported here writes. Steps:
 
-1.  Every certificate in the archive is signed by the root.
+1.  Every certificate in the archive is signed by the root, every end of a key by its certified successor.
 2.  No segment hides under a delete marker or a second version.
     For each chain, segment by segment:
 3.  The object is one canonical segment, of the chain and first seq that its name says.
@@ -18,7 +18,7 @@ caller kept any, earlier checkpoints. I/O is the source's; nothing imported here
 12. Objects are locked at least until their seals' `retain_until`.
     For each chain as a whole:
 13. Emitters' numbers have no holes and no reuse; every run was opened by its source's key, in one chain.
-14. A trusted earlier checkpoint lies on the same tree.
+14. A trusted earlier checkpoint, and every tree that the end of a key states, is this tree as it was.
 
 What was not given cannot be ruled out, and the report says so.
 """
@@ -29,13 +29,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
 
-from sealtrail.certificate import Certificate, Keyring, UnknownRoleError, verify_certificate
+from sealtrail.certified import keyring_of
 from sealtrail.chainverify import ChainVerification, Openers
 from sealtrail.documents import Documents, altered
 from sealtrail.emitters import RunKey
 from sealtrail.errors import EvidenceError
 from sealtrail.extent import Extent, Listed, Part, part_of
-from sealtrail.layout import CHAINS, CONTENTS, KEYS, certificate_key, parse_segment_key, segments_prefix
+from sealtrail.keyring import Keyring
+from sealtrail.layout import CHAINS, CONTENTS, parse_segment_key, segments_prefix
 from sealtrail.note import NoteKey
 from sealtrail.report import ChainReport, Finding, FindingKind, Report
 from sealtrail.source import Source, StoredObject
@@ -116,7 +117,7 @@ def carry_out(source: Source, made: Plan, progress: Progress | None = None) -> R
 def plan(source: Source, trust: Trust, prefix: str = "", extent: Extent = WHOLE) -> Plan:
     """Steps 1 and 2. Raises UndecidedError, see `verify_archive`."""
     report = Report()
-    keyring = certificates_of(source, trust.root, report)
+    keyring = keyring_of(source, trust.root, report)
     parts = {
         chain: part_of(source, segments, extent, trust.checkpoints.get(chain))
         for chain, segments in _chains(source, prefix, report)
@@ -161,9 +162,9 @@ def conclude(source: Source, made: Plan, results: Iterable[ChainResult]) -> Repo
         if result.partitions is not None:
             partitions[result.report.chain.rpartition("/")[0]] = result.partitions
     prefix, seen = made.prefix, set(made.parts)
-    for chain in sorted(set(made.trust.checkpoints) - seen):
+    for chain in sorted({*made.trust.checkpoints, *made.keyring.kept_chains} - seen):
         if chain.startswith(prefix):
-            detail = "a trusted checkpoint speaks of it, but the archive holds no segment of it"
+            detail = "a trusted checkpoint or the end of a key speaks of it, but the archive holds no segment of it"
             report.findings.append(Finding(FindingKind.TRUNCATED, 14, chain, 0, 1, segments_prefix(chain), detail))
     if made.extent.whole:
         for key in altered(source, report.caveats.append):  # Step 11
@@ -194,26 +195,6 @@ def _absent_chains(partitions: Mapping[str, int], seen: set[str], prefix: str, r
         absent = [chain for chain in chains if chain not in seen and chain.startswith(prefix)]
         if absent:
             report.caveats.append(f"{topic}: {len(absent)} of {count} chains have no segment, {absent[0]} first")
-
-
-def certificates_of(source: Source, root: NoteKey, report: Report) -> Keyring:
-    """Step 1: the certified keys of an archive. Certificates that do not verify are findings, and count for nothing."""
-    certificates: dict[bytes, Certificate] = {}
-    for stored in source.list(KEYS):
-        if stored.is_marker:
-            report.findings.append(_hidden(stored, "", None, "a delete marker hides a certificate"))
-            continue
-        try:
-            certificate = verify_certificate(source.read(stored.key, stored.version), root)
-            if stored.key != certificate_key(certificate.key_id):
-                raise EvidenceError("it lies under another key's name")
-            if certificates.setdefault(certificate.key_id, certificate) != certificate:
-                raise EvidenceError("a second, different certificate of one key")
-        except UnknownRoleError as error:
-            report.caveats.append(f"{stored.key}: {error}")
-        except EvidenceError as error:
-            report.findings.append(Finding(FindingKind.UNKNOWN_KEY, 1, "", None, 1, stored.key, str(error)))
-    return Keyring(certificates.values())
 
 
 def _chains(source: Source, prefix: str, report: Report) -> Iterator[tuple[str, list[Listed]]]:
@@ -256,6 +237,12 @@ def _caveats(report: Report, made: Plan, seen: set[str]) -> None:
         report.caveats.append(
             f"no earlier checkpoint was given for {len(unchecked)} of {len(seen)} chains: "
             "segments cut from their ends cannot be ruled out"
+        )
+    succeeded = made.keyring.succeeded()
+    if succeeded:
+        report.caveats.append(
+            f"{len(succeeded)} keys have a successor and no stated end, {succeeded[0].key_id.hex()[:16]}… first: whoever holds "
+            "one can still date what it signs back into its certificate's time"
         )
     expired = sum(c.reasons["expired"] for c in report.chains)
     if expired:

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from auditor.archive import ArchiveReader
 from keystore import Keystore, load_keyring, load_root
 from schemas.settings import Settings
-from sealtrail.certificate import Keyring, Role
+from sealtrail.certificate import Role
 from sealtrail.checkpoint import verify_checkpoint
+from sealtrail.keyring import Keyring
 from sealtrail.layout import parse_segment_key, segments_prefix
 from sealtrail.merkle import Frontier
 from sealtrail.seal import Content, SealedEvent, decode_seal, decode_sealed_event, leaf_hash

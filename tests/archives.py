@@ -19,11 +19,12 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from schemas.registry import AUDIT_EVENT
 from sealtrail import layout
-from sealtrail.certificate import Certificate, Role, issue
+from sealtrail.certificate import Certificate, Role, issue, verify_certificate
 from sealtrail.checkpoint import Checkpoint, sign_checkpoint
 from sealtrail.contents import Openers
 from sealtrail.emitters import CLOSE_EVENT, OPEN_EVENT
-from sealtrail.merkle import Frontier
+from sealtrail.ending import End, EndReason, Mark, sign_end
+from sealtrail.merkle import Frontier, root_of
 from sealtrail.note import ED25519, NoteKey
 from sealtrail.report import Report
 from sealtrail.seal import (
@@ -98,9 +99,9 @@ AUDIENCE = audience_of("audit.example", "local", "audit.raw")
 ROOT = NoteKey("audit.example/root", ED25519, public_of("root"))
 
 
-def certificate(name: str, role: Role, label: str = PART, *, after_s: int = NOT_AFTER_S) -> bytes:
+def certificate(name: str, role: Role, label: str = PART, *, before_s: int = NOT_BEFORE_S, after_s: int = NOT_AFTER_S) -> bytes:
     """A certificate by the root for `signing_key(name)`; `label` is the certificate's name."""
-    certified = Certificate(role, label, public_of(name), NOT_BEFORE_S, after_s)
+    certified = Certificate(role, label, public_of(name), before_s, after_s)
     return issue(certified, ROOT, signing_key("root").sign).encode()
 
 
@@ -364,18 +365,20 @@ def archive_segments(
     archive: Archive,
     segments: Sequence[Sequence[Entry]],
     *,
-    archive_key: str = "archive",
+    archive_key: str | Sequence[str] = "archive",
     time_s: int = START_S + 10,
     edit_contents: Callable[[str, list[Entry]], list[Entry]] = lambda _, entries: entries,
 ) -> None:
     """Archive the segments of one chain as the sink does.
 
     Args:
+        archive_key: the archive's key, or one for each segment.
         edit_contents: (tenant, entries) -> what goes into that tenant's frame: a sink that puts contents elsewhere.
     """
-    key = signing_key(archive_key)
+    names = [archive_key] * len(segments) if isinstance(archive_key, str) else archive_key
     head = Head(Position(segments[0][0].seal.chain))
-    for entries in segments:
+    for name_of_key, entries in zip(names, segments, strict=True):
+        key = signing_key(name_of_key)
         chain, first = head.position.chain, head.position.next_seq
         references = []
         for part in parts_of(entries, RULES):
@@ -384,7 +387,7 @@ def archive_segments(
             name = layout.contents_key(part.log_class, part.lock.until_ms, chain, first, "a1")
             version = archive.put(name, data, part.lock.until_ms, part.lock.mode)
             references.append(Reference(name, version, hashlib.sha256(data).digest(), len(data), part.rows))
-        data = build_segment(head, entries, references, public_of(archive_key), key.sign, time_s)
+        data = build_segment(head, entries, references, public_of(name_of_key), key.sign, time_s)
         lock = segment_lock(entries, RULES)
         archive.put(layout.segment_key(chain, first), data, lock.until_ms, lock.mode)
         head = following_head(head, entries, data)
@@ -417,6 +420,23 @@ def put_documents(archive: Archive) -> None:
         archive.put(layout.certificate_key(hashlib.sha256(public_of(name)).digest()), data)
     for codec in (AUDIT_EVENT, SEAL_NOTE):
         archive.put(layout.schema_key(codec.sha256), codec.text.encode())
+
+
+def ending(archive: Archive, name: str, role: Role, marks: Mapping[str, Mark], label: str = PART) -> Archive:
+    """A copy with a certified successor of `signing_key(name)`, and its word that this key ended."""
+    copy, by = archive.copy(), f"{name}-next"
+    note = certificate(by, role, label, before_s=NOT_BEFORE_S + 3600)
+    successor = verify_certificate(note, ROOT)
+    end = End(role, hashlib.sha256(public_of(name)).digest(), successor.key_id, EndReason.SUPERSEDED, START_S, marks)
+    copy.put(layout.certificate_key(successor.key_id), note)
+    data = sign_end(end, successor, signing_key(by).sign).encode()
+    copy.put(layout.end_key(end.key_id, hashlib.sha256(data).digest()), data)
+    return copy
+
+
+def mark_of(entries: Sequence[Entry], size: int) -> Mark:
+    """What is true of the chain that begins with these entries, at a size."""
+    return Mark(size, root_of([entry.leaf for entry in entries[:size]]))
 
 
 @dataclass(frozen=True)

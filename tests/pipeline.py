@@ -35,12 +35,12 @@ def draft(number: int) -> dict[str, Any]:
 
 @contextmanager
 def processes(deployment: Deployment, roles: tuple[str, ...], folder: Path, **settings: str) -> Iterator[None]:
-    """`sealtrail run …`, each as a process of its own. settings: beside those that make it quick."""
+    """`sealtrail run …`, each as a process of its own. settings: beside those that make it quick; `{role}` is the role."""
     flags = {"topic_prefix": deployment.topic_prefix, "deployment": deployment.name, "archive_bucket": deployment.bucket}
     flags |= {"heartbeat_s": "2", "segment_seconds": "2", "segment_idle_seconds": "4", "accept_weak_store": "true", **settings}
-    environment = {**os.environ, **{PREFIX + name.upper(): value for name, value in flags.items()}}
     running = []
     for role in roles:
+        environment = {**os.environ, **{PREFIX + name.upper(): value.replace("{role}", role) for name, value in flags.items()}}
         log = (folder / f"{deployment.name}-{role}.log").open("wb")
         command = [sys.executable, "-m", "auditor", "run", role, "--config", str(deployment.stack.role_file(role))]
         running.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log))

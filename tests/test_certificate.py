@@ -9,8 +9,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sealtrail.certificate import CONTEXT, Certificate, Keyring, Role, issue, verify_certificate
+from sealtrail.certificate import CONTEXT, Certificate, Role, issue, verify_certificate
 from sealtrail.errors import EvidenceError
+from sealtrail.keyring import Keyring
 from sealtrail.note import ED25519, NoteKey, format_note, note_signature
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))

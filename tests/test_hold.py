@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sealtrail.certificate import Certificate, Keyring, Role
+from sealtrail.certificate import Certificate, Role
 from sealtrail.errors import EvidenceError
 from sealtrail.hold import (
     Item,
@@ -22,6 +22,7 @@ from sealtrail.hold import (
     sign_manifest,
     verify_manifest,
 )
+from sealtrail.keyring import Keyring
 from sealtrail.segment import Frame, decode_frames
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))

@@ -90,6 +90,7 @@ def test_it_refuses_every_bad_value(kind: str) -> None:
         ("segment", "segment.avro"),
         ("checkpoint", "checkpoint.txt"),
         ("certificate", "certificate.txt"),
+        ("end", "end.txt"),
         ("proof", "record.tlog-proof"),
     ],
 )

@@ -133,7 +133,10 @@ def test_a_name_that_no_key_has_is_refused(keystore: Keystore, name: str) -> Non
         keystore.signer(name)
 
 
-@pytest.mark.parametrize("name", ["sealer-2027", "auditor-holds", "root", "source-x.y_z-1", "tenant-hash-@deployment"])
+@pytest.mark.parametrize(
+    "name",
+    ["sealer@2", "auditor@10", "root", "source-x.y_z-1", "source-x@3", "tenant-hash-@deployment", "tenant-data-@deployment@2"],
+)
 def test_a_newer_key_of_a_role_has_a_suffix(name: str) -> None:
     kind_of(name)
 

@@ -38,8 +38,8 @@ from schemas.redact import Redactor, hash_value
 from schemas.registry import AUDIT_EVENT, packaged_registry
 from schemas.settings import Settings
 from sealtrail.avro import HEADER_SIZE, Codec, without_logical_types
-from sealtrail.certificate import Keyring
 from sealtrail.emitters import OPEN_EVENT
+from sealtrail.keyring import Keyring
 from sealtrail.seal import (
     DEPLOYMENT_TENANT,
     SEAL_NOTE,

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from auditor.commands.export import export_tiles
 from sealtrail.__main__ import main as command
-from sealtrail.certificate import Certificate, Keyring, Role, verify_certificate
+from sealtrail.certificate import Certificate, Role, verify_certificate
 from sealtrail.errors import ConfigError, EvidenceError
+from sealtrail.keyring import Keyring
 from sealtrail.layout import KEYS, SCHEMAS
 from sealtrail.merkle import Frontier, inclusion_proof, node_hash, root_of
 from sealtrail.note import parse_vkey

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from auditor.replay import Replayed, TopicFinding, Walk
 from kafkaio.reader import Record
 from schemas.registry import packaged_registry
-from sealtrail.certificate import Certificate, Keyring, Role
+from sealtrail.certificate import Certificate, Role
+from sealtrail.keyring import Keyring
 from sealtrail.report import FindingKind
 from sealtrail.seal import SealedEvent, Signature, decode_sealed_event, encode_sealed_event
 from tests.chains import SECOND_US, START_US, ChainMaker

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sealtrail.avro import read_container, write_container
-from sealtrail.certificate import Certificate, Keyring, Role
+from sealtrail.certificate import Certificate, Role
 from sealtrail.errors import EvidenceError
+from sealtrail.keyring import Keyring
 from sealtrail.layout import (
     chain_name,
     contents_key,

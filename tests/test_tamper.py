@@ -39,7 +39,9 @@ from tests.archives import (
     built,
     built_small,
     checkpoint_of,
+    ending,
     flipped,
+    mark_of,
     public_of,
     rechained,
     resealed,
@@ -302,6 +304,22 @@ def forged_certificate() -> bytes:
 
 
 WHOLE_1 = ("ALTERED", 4, 7)
+
+
+def ended(b: Built, name: str, size: int, label: str = PART, *, root: bytes = b"") -> Archive:
+    """With the end of a key after so many seals of the first chain, and never in the second."""
+    entries, whole = flat(b), flat(b, CHAINS[1])
+    mark = replace(mark_of(entries, min(size, len(entries))), size=size)
+    marks = {CHAINS[0]: replace(mark, root=root or mark.root), CHAINS[1]: mark_of(whole, len(whole))}
+    return ending(b.archive, name, Role(name.partition("-")[0]), marks, label)
+
+
+def end_by_a_stranger(b: Built) -> Archive:
+    """A true statement, without the successor's certificate."""
+    archive = ended(b, "sealer", 23)
+    return archive.without(layout.certificate_key(hashlib.sha256(public_of("sealer-next")).digest()))
+
+
 CASES = [
     # one seal
     Case("an unsigned seal's scope", edited(1, at(1, reseal(scope=bytes(16)))), (("ALTERED", 5, 1),)),
@@ -595,6 +613,25 @@ CASES = [
         "a certificate by another root", lambda b: put(b, "keys/forger.cert", forged_certificate()), (("UNKNOWN-KEY", None, 1),)
     ),
     Case("a certificate that is rubbish", lambda b: put(b, "keys/x.cert", b"\xff"), (("UNKNOWN-KEY", None, 1),)),
+    # keys that ended
+    Case(
+        "seals beyond the end of their key", lambda b: ended(b, "sealer", 17), (("UNKNOWN-KEY", 17, 1), ("UNKNOWN-KEY", 22, 1))
+    ),
+    Case("checkpoints beyond the end of their key", lambda b: ended(b, "archive", 18), (("BAD-SIGNATURE", 18, 5),)),
+    Case(
+        "a run opened beyond the end of its source's key",
+        lambda b: ended(b, "source-github", 1, "github"),
+        (("BAD-SIGNATURE", 1, 1),),
+    ),
+    Case("another tree than a successor swore to", lambda b: ended(b, "sealer", 23, root=bytes(32)), (("FORKED", 0, 23),)),
+    Case("a longer chain than there is, sworn to by a successor", lambda b: ended(b, "sealer", 25), (("TRUNCATED", 23, 2),)),
+    Case(
+        "a chain that no successor names",
+        lambda b: ending(b.archive, "archive", Role.ARCHIVE, {}),
+        tuple(("BAD-SIGNATURE", first, end - first) for chain in CHAINS for first, end in pairwise(FIRST)),
+    ),
+    Case("the end of a key, by nobody certified", end_by_a_stranger, (("UNKNOWN-KEY", None, 1),)),
+    Case("the end of a key that is rubbish", lambda b: put(b, "keys/x.end", b"\xff"), (("UNKNOWN-KEY", None, 1),)),
     # rewritten history
     Case(
         "every unsigned seal rewritten",
@@ -683,7 +720,7 @@ def remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (note, checkpoint, signatures):
         monkeypatch.setattr(module, "Ed25519PublicKey", Remembered)
     monkeypatch.setattr("sealtrail.chainverify.decode_seal", lru_cache(100_000)(seal.decode_seal))
-    monkeypatch.setattr("sealtrail.verify.verify_certificate", cache(certificate.verify_certificate))
+    monkeypatch.setattr("sealtrail.certified.verify_certificate", cache(certificate.verify_certificate))
     for where in ("sealtrail.checkpoint.parse_note", "sealtrail.sworn.parse_note"):
         monkeypatch.setattr(where, lru_cache(1000)(note.parse_note))
     monkeypatch.setattr("sealtrail.contents.decode_frames", lru_cache(1000)(decode_frames))

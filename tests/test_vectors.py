@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from sealtrail.certificate import Certificate, Keyring, Role, verify_certificate
+from sealtrail.certificate import Certificate, Role, verify_certificate
 from sealtrail.checkpoint import parse_checkpoint, verify_checkpoint
+from sealtrail.ending import parse_end
 from sealtrail.errors import EvidenceError
+from sealtrail.keyring import Keyring
 from sealtrail.proof import parse_proof, verify_proof
 from sealtrail.seal import decode_seal, decode_sealed_event, leaf_hash
 from sealtrail.segment import decode_frames, decode_segment, open_frame
@@ -36,6 +38,7 @@ DECODERS: dict[str, Callable[[bytes], object]] = {
     "segment": decode_segment,
     "checkpoint": parse_checkpoint,
     "certificate": partial(verify_certificate, root=ROOT),
+    "end": parse_end,
     "proof": lambda data: verify_proof(parse_proof(data), KEYRING),
 }
 
@@ -68,6 +71,8 @@ def test_what_is_good_reads_as_it_was_made() -> None:
     assert not sworn(segment, KEYRING).problems
     assert verify_checkpoint(vector("good/checkpoint.txt"), public_of("archive")).checkpoint.size == 2
     assert verify_certificate(vector("good/certificate.txt"), ROOT).role is Role.SEALER
+    end = parse_end(vector("good/end.txt"))
+    assert (end.key_id.hex(), end.marks[make.CHAIN].size) == (KEYRING.of_role(Role.SEALER)[0].key_id.hex(), 7)
     assert leaf_hash(segment.seals[0]) == make.SEAL_1.prev
     proven = verify_proof(parse_proof(vector("good/record.tlog-proof")), KEYRING)
     assert (proven.seal, proven.sealed.content, proven.attested) == (make.SEAL_1, make.CONTENT, True)

@@ -27,7 +27,8 @@ from schemas.catalogue import topic_name
 from schemas.partitioner import partition_of
 from schemas.registry import AUDIT_EVENT
 from schemas.settings import Settings
-from sealtrail.certificate import Keyring, Role
+from sealtrail.certificate import Role
+from sealtrail.keyring import Keyring
 from sealtrail.seal import (
     SEAL_NOTE,
     ZERO_DIGEST,

@@ -18,8 +18,8 @@ from auditor.archive import ArchiveReader
 from auditor.console import AsJson, ConfigFile, explained, say, settings_of
 from auditor.looking import archived_keyring
 from auditor.trust import root_of
-from sealtrail.certificate import Keyring
 from sealtrail.errors import ConfigError, EvidenceError
+from sealtrail.keyring import Keyring
 from sealtrail.layout import CHAINS, parse_segment_key
 from sealtrail.merkle import Frontier
 from sealtrail.note import ED25519, NoteKey

@@ -13,6 +13,7 @@ from auditor.console import ConfigFile, explained, run_until_stopped, settings_o
 from auditor.trust import openers_of, root_of
 from auditor.watch import Kept, Times, Watch
 from processors.assembly import pipeline_of
+from processors.keys import SealerKeys
 from processors.sealer import Sealer
 from producers.audit import AuditProducer
 from sealtrail.verify import Trust
@@ -28,8 +29,9 @@ def sealer(config: ConfigFile = None) -> None:
     """Redaction check, class, chain, signature: raw records to sealed ones."""
     with explained():
         settings = settings_of(config, "sealer")
-        pipeline = pipeline_of(settings)
-        run_until_stopped(settings, lambda stop: Sealer(settings, pipeline, _now_us).run(stop))
+        keys = SealerKeys(settings)
+        pipeline = pipeline_of(settings, keys)
+        run_until_stopped(settings, lambda stop: Sealer(settings, pipeline, _now_us, renewed=keys.renewed).run(stop))
 
 
 @app.command("sink-archive")

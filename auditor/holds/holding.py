@@ -22,7 +22,6 @@ from typing import Any, Protocol
 from auditor.archive import ArchiveReader
 from auditor.holds.registry import Recorded, Registry
 from keystore import Signer
-from sealtrail.certificate import Keyring
 from sealtrail.errors import ContractError, EvidenceError, TransientError
 from sealtrail.hold import (
     Item,
@@ -38,6 +37,7 @@ from sealtrail.hold import (
     sign_manifest,
     verify_manifest,
 )
+from sealtrail.keyring import Keyring
 from sealtrail.layout import CHAINS, DAY_MS, lock_date_ms
 from sealtrail.seal import decode_seal
 from sealtrail.segment import Segment, decode_frames, decode_segment

@@ -17,26 +17,25 @@ from pathlib import Path
 
 from kafkaio.placement import Placement
 from kafkaio.reader import PartitionReader
-from keystore import Keystore, load_keyring, load_root
+from keystore import Certificates, Keystore, load_root
 from schemas.catalogue import topic_name
 from schemas.policy import Policy
 from schemas.policy_files import PolicyFiles
 from schemas.registry import Registry, packaged_registry
 from schemas.settings import Settings
-from sealtrail.certificate import Keyring
 from sealtrail.errors import ConfigError
+from sealtrail.layout import END
 from sinks.archive.checking import TenantReader
 from sinks.archive.documents import Documents
 from sinks.archive.keys import KeyDesk
 from sinks.archive.partition import PartitionArchiver, Store, Tools
-from sinks.archive.publish import Document, Published, certificates, glossary, policies, publish, schemas_
+from sinks.archive.publish import Document, Published, certificates, ends, glossary, policies, publish, schemas_
 from sinks.archive.sink import ArchiveSink
 from sinks.archive.store import ArchiveStore
 from sinks.archive.writer import Limits
 
 TOPIC = "audit.archive"
 GROUP = "sink-archive"
-KEY = "archive"
 
 WrapStore = Callable[[ArchiveStore], Store]
 
@@ -56,12 +55,10 @@ def tenant_reader(registry: Registry) -> TenantReader:
     return TenantReader({codec.sha256: codec.header for codec in registry.by_header.values()})
 
 
-def keyring_loader(settings: Settings) -> Callable[[], Keyring]:
-    """Reads the folder of certificates, each verified against the root. Raises ConfigError."""
+def certificates_of(settings: Settings) -> Certificates:
+    """The folder of certificates, each verified against the root. Raises ConfigError."""
     settings.require("root_vkey", "certificates")
-    root_file, folder = _path(settings.root_vkey), _path(settings.certificates)
-    root = load_root(root_file)
-    return lambda: load_keyring(folder, root)
+    return Certificates(_path(settings.certificates), load_root(_path(settings.root_vkey)))
 
 
 def make_tools(
@@ -72,15 +69,17 @@ def make_tools(
     random: Callable[[int], bytes] = os.urandom,
 ) -> Tools:
     """What the partitions of one process share. Raises ConfigError."""
+    origin = f"{settings.authority}/{settings.deployment}/"
+    keys = KeyDesk(certificates_of(settings).current, Keystore.open(settings.keys), origin, clock)
+    keys.signer()  # there must be one from the start
     return Tools(
         store=store,
         documents=Documents(store),
-        keys=KeyDesk(keyring_loader(settings), clock),
-        signer=Keystore.open(settings.keys).signer(KEY),
+        keys=keys,
         tenant_of=tenant_reader(packaged_registry()),
         policies=PolicyFiles(settings.policy),
         limits=limits_of(settings),
-        origin=f"{settings.authority}/{settings.deployment}/",
+        origin=origin,
         clock=clock,
         random=random,
     )
@@ -114,9 +113,8 @@ def publish_documents(settings: Settings, *, clock: Callable[[], float] = time.t
     """Put into the archive what a stranger needs to read it; what is there already stays. Raises as `publish`."""
     settings.require("root_vkey", "certificates")
     policy = Policy.load(settings.policy)
-    root = load_root(_path(settings.root_vkey))
     documents: list[Document] = [
-        *certificates(sorted(_path(settings.certificates).glob("*.cert")), root),
+        *keys_of(settings),
         *schemas_(_packaged_schemas()),
         *policies(policy.texts, policy.combined),
         glossary((resources.files("schemas") / "glossary.md").read_bytes()),
@@ -124,6 +122,21 @@ def publish_documents(settings: Settings, *, clock: Callable[[], float] = time.t
     store = ArchiveStore(settings)
     store.check_bucket()
     return publish(store, documents, policy.longest_ms, int(clock() * 1000))
+
+
+def publish_keys(settings: Settings, *, clock: Callable[[], float] = time.time) -> Published:
+    """Put the certificates and the ends of keys into the archive; what is there already stays. Raises as `publish`."""
+    store = ArchiveStore(settings)
+    store.check_bucket()
+    return publish(store, keys_of(settings), Policy.load(settings.policy).longest_ms, int(clock() * 1000))
+
+
+def keys_of(settings: Settings) -> list[Document]:
+    """What the folder of certificates holds. Raises ConfigError naming what cannot be used."""
+    settings.require("root_vkey", "certificates")
+    folder, root = _path(settings.certificates), load_root(_path(settings.root_vkey))
+    certified = certificates(sorted(folder.glob("*.cert")), root)
+    return [*certified, *ends(sorted(folder.glob(f"*{END}")), certified, root)]
 
 
 def publish_policy(settings: Settings, policy: Policy, *, clock: Callable[[], float] = time.time) -> Published:

@@ -24,7 +24,6 @@ from typing import Protocol
 import structlog
 
 from kafkaio.reader import PartitionReader, Record
-from keystore import Signer
 from schemas.policy_files import PolicyFiles
 from sealtrail.errors import EvidenceError, SealtrailError, TransientError
 from sealtrail.layout import contents_key, is_chain, parse_segment_key, segment_key, segments_prefix
@@ -93,7 +92,6 @@ class Tools:
     store: Store
     documents: Documents
     keys: KeyDesk
-    signer: Signer
     tenant_of: TenantOf
     policies: PolicyFiles
     limits: Limits
@@ -230,14 +228,8 @@ class PartitionArchiver:
         return self._checked(self._tools.store.read(version.key, version.version), chain, first_seq)[1]
 
     def _checked(self, data: bytes, chain: str, first_seq: int) -> tuple[Segment, Head]:
-        """A segment's bytes, checked; with certificates read anew if those we know do not do: archive keys rotate."""
-        keys = self._tools.keys
-        try:
-            return read_segment(data, chain, first_seq, keys.archive())
-        except EvidenceError:
-            if not keys.refresh():
-                raise
-            return read_segment(data, chain, first_seq, keys.archive())
+        """A segment's bytes, checked."""
+        return read_segment(data, chain, first_seq, self._tools.keys.archive())
 
     def _position(self, head: Head) -> None:
         """Start reading behind the head. The last archived seal, if still in the topic, must be the topic's."""
@@ -267,14 +259,12 @@ class PartitionArchiver:
         tools = self._tools
         name, first_seq = chain.head.position.chain, chain.head.position.next_seq
         lock = self._plan(pending)
-        tools.keys.require_archive(tools.signer.key_id)
-        tools.documents.require(pending.entries, tools.signer.key_id)
+        signer = tools.keys.signer()
+        tools.documents.require(pending.entries, signer.key_id)
         for part in pending.parts[len(pending.references) :]:
             pending.references.append(self._put_contents(part, name, first_seq))
         # Contents are there and named by nothing: a crash here leaves them as orphans.
-        data = build_segment(
-            chain.head, pending.entries, pending.references, tools.signer.public, tools.signer.sign, int(tools.clock())
-        )
+        data = build_segment(chain.head, pending.entries, pending.references, signer.public, signer.sign, int(tools.clock()))
         segment, head = self._checked(data, name, first_seq)  # before it is locked for years: it reads back
         key = segment_key(name, first_seq)
         adopted = False

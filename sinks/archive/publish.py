@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sealtrail.certificate import verify_certificate
+from sealtrail.ending import verify_end
 from sealtrail.errors import ConfigError, EvidenceError
-from sealtrail.layout import GLOSSARY, certificate_key, policy_key, policy_pair_key, policy_pair_text, schema_key
+from sealtrail.layout import GLOSSARY, certificate_key, end_key, policy_key, policy_pair_key, policy_pair_text, schema_key
 from sealtrail.note import NoteKey
 from sinks.archive.store import ArchiveStore, TakenError
 from sinks.archive.writer import LockMode, LockRules, up_to_day
@@ -45,6 +46,21 @@ def certificates(files: Iterable[Path], root: NoteKey) -> list[Document]:
         try:
             data = file.read_bytes()
             documents.append(Document(certificate_key(verify_certificate(data, root).key_id), data))
+        except OSError as error:
+            raise ConfigError(f"setting certificates: cannot read {file}: {error.strerror}") from error
+        except EvidenceError as error:
+            raise ConfigError(f"setting certificates: {file}: {error}") from error
+    return documents
+
+
+def ends(files: Iterable[Path], certified: Iterable[Document], root: NoteKey) -> list[Document]:
+    """The ends of keys in files, each verified against the certificates. Raises ConfigError naming the file."""
+    known = {c.key_id: c for c in (verify_certificate(document.data, root) for document in certified)}
+    documents = []
+    for file in files:
+        try:
+            data = file.read_bytes()
+            documents.append(Document(end_key(verify_end(data, known).key_id, hashlib.sha256(data).digest()), data))
         except OSError as error:
             raise ConfigError(f"setting certificates: cannot read {file}: {error.strerror}") from error
         except EvidenceError as error:

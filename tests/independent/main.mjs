@@ -4,7 +4,7 @@ import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { readFolder, readKeys } from './archive.mjs';
 import { Refused } from './avro.mjs';
-import { parseCertificate, parseCheckpoint, parseVkey } from './note.mjs';
+import { parseCertificate, parseCheckpoint, parseEnd, parseVkey } from './note.mjs';
 import { checkProof } from './proof.mjs';
 import { parseSeal, parseSegment } from './records.mjs';
 import { verifyArchive } from './verify.mjs';
@@ -46,6 +46,7 @@ const DECODERS = {
   segment: parseSegment,
   checkpoint: parseCheckpoint,
   certificate: (bytes) => parseCertificate(bytes, readRoot()),
+  end: parseEnd,
   proof: (bytes) => checkProof(bytes),
 };
 

@@ -45,8 +45,8 @@ function decimal(s) {
   return whole(n);
 }
 
-export function parseNote(bytes) {
-  if (bytes.length > 65536) refuse('note too large');
+export function parseNote(bytes, most = 65536) {
+  if (bytes.length > most) refuse('note too large');
   const all = text(bytes);
   if (/[^\P{Cc}\n]/u.test(all)) refuse('control character');
   const cut = all.lastIndexOf('\n\n');
@@ -79,7 +79,7 @@ export function parseCheckpoint(bytes) {
 export function checkpointKey(cp, keyring) {
   const message = Buffer.from(`cosignature/v1\ntime ${cp.seconds}\n${cp.note.text}`);
   const at = cp.seconds * 1_000_000n;
-  return keyring.of('archive', cp.origin).find((c) => c.covers(at)
+  return keyring.of('archive', cp.origin).find((c) => c.covers(at) && cp.size <= keyring.limit(c.id, cp.origin)
     && cp.plain.hash.equals(keyHash(cp.origin, PLAIN, c.key.bytes))
     && cp.timed.hash.equals(keyHash(cp.origin, TIMED, c.key.bytes))
     && c.key.verifies(cp.note.signedText, cp.plain.value)
@@ -133,11 +133,41 @@ export function parseCertificate(bytes, root) {
   const known = Object.hasOwn(ROLES, role);
   if (known && ROLES[role] !== algorithm) refuse('algorithm of the role');
   const [notBefore, notAfter] = [time(from), time(until)];
-  return { role, name, key, id, known, covers: (micros) => notBefore <= micros && micros <= notAfter };
+  return { role, name, key, id, known, notBefore, covers: (micros) => notBefore <= micros && micros <= notAfter };
+}
+
+// ---- ends of keys
+
+const END = /^sealtrail\/end\/v1\nrole (source|sealer|archive)\nkey-id ([0-9a-f]{64})\nsuccessor ([0-9a-f]{64})\nreason (superseded|compromised)\nmade (\S+)\n((?:chain \S+ (?:0|[1-9][0-9]*) \S+\n)*)$/;
+
+export function parseEnd(bytes) {
+  const note = parseNote(bytes, 1048576);
+  const [, role, id, successor, , made, lines] = END.exec(note.text) ?? refuse('text of an end');
+  const marks = new Map();
+  let last = '';
+  for (const line of lines.split('\n').slice(0, -1)) {
+    const [, chain, size, root] = line.split(' ');
+    if (!isChain(chain) || base64(root).length !== 32 || Buffer.compare(Buffer.from(last), Buffer.from(chain)) >= 0) refuse('line of a chain');
+    marks.set(chain, { size: whole(BigInt(size)), root: base64(root) });
+    last = chain;
+  }
+  return { note, role, id, successor, made: time(made), marks };
+}
+
+// §6: whether its successor may say so.
+export function endCounts(end, keyring) {
+  const [ended, next] = [keyring.find(end.role, end.id), keyring.find(end.role, end.successor)];
+  return Boolean(ended && next && ended.name === next.name && next.notBefore > ended.notBefore && next.covers(end.made)
+    && end.note.signatures.length === 1 && next.key.signed(end.note, next.name));
 }
 
 export class Keyring {
-  constructor() { this.certificates = new Map(); }
+  constructor() { this.certificates = new Map(); this.ends = []; }
+  // For how many seals of a chain a key counts.
+  limit(id, chain) {
+    const stated = this.ends.filter((e) => e.id === id).map((e) => e.marks.get(chain)?.size ?? 0);
+    return stated.length ? Math.min(...stated) : Infinity;
+  }
   add(cert) { if (cert.known) this.certificates.set(cert.id, cert); }
   of(role, chain) {
     return [...this.certificates.values()].filter((c) => c.role === role && chain.startsWith(`${c.name}/`));

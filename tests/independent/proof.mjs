@@ -37,6 +37,6 @@ export function checkProof(bytes, keyring = null) {
   if (!checkpointKey(checkpoint, keyring)) refuse('checkpoint is not genuine');
   if (!event.signature) return;
   const cert = keyring.find('sealer', event.signature.key_id.toString('hex'));
-  if (!cert || !seal.chain.startsWith(`${cert.name}/`) || !cert.covers(seal.sealed_at)) refuse('sealer is not certified');
+  if (!cert || !seal.chain.startsWith(`${cert.name}/`) || !cert.covers(seal.sealed_at) || seal.seq >= keyring.limit(cert.id, seal.chain)) refuse('sealer is not certified');
   if (!cert.key.verifies(signedBytes(leaf), event.signature.value)) refuse('signature of the seal');
 }

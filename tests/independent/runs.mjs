@@ -5,7 +5,7 @@ import { parseSession, SCHEMA } from './records.mjs';
 const STATEMENT = Buffer.from('sealtrail/run/v1\n');
 
 // Whether an event is its run's opening, and then whether it holds: null if it is none.
-function opens({ emitter, extension, event_name: name }, chain, keyring) {
+function opens({ emitter, extension, event_name: name }, chain, seq, keyring) {
   if (name !== 'emitter.open' || emitter.seq !== 0n || extension?.schema?.toString('hex') !== SCHEMA.runSession) return null;
   let session;
   try { session = parseSession(extension.payload); } catch (e) {
@@ -15,7 +15,7 @@ function opens({ emitter, extension, event_name: name }, chain, keyring) {
   const { run } = session;
   const cert = keyring.find('source', session.key_id.toString('hex'));
   const at = BigInt(run.epoch.readUIntBE(0, 6)) * 1000n;
-  return Boolean(cert && cert.name === run.source && cert.covers(at)
+  return Boolean(cert && cert.name === run.source && cert.covers(at) && seq < keyring.limit(cert.id, chain)
     && cert.key.verifies(Buffer.concat([STATEMENT, session.statement]), session.signature)
     && sha256(session.wrapped_key).equals(run.wrapped_key_digest)
     && run.source === emitter.source && run.instance === emitter.instance && run.epoch.equals(emitter.epoch)
@@ -69,7 +69,7 @@ export function checkRuns(chains, keyring) {
       if (run.seen.has(number)) say('INSERTED', seq);
       const eventId = seal.kind === 'EVENT' ? value.event_id : value.event_id ?? null;
       run.seen.set(number, [...(run.seen.get(number) ?? []), eventId]);
-      const opening = seal.kind === 'EVENT' ? opens(value, chain, keyring) : null;
+      const opening = seal.kind === 'EVENT' ? opens(value, chain, seq, keyring) : null;
       if (opening === false) say('BAD-SIGNATURE', seq);
       if (opening !== null) run.opened = true;
     }

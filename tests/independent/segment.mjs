@@ -34,7 +34,7 @@ function judge({ seal, hash }, given, chain, keyring) {
   const cert = keyring.find('sealer', given.key_id.toString('hex'));
   if (!cert || !chain.startsWith(`${cert.name}/`)) return 'UNKNOWN-KEY';
   if (!cert.key.verifies(signedBytes(hash), given.value)) return 'BAD-SIGNATURE';
-  if (!cert.covers(seal.sealed_at)) return 'UNKNOWN-KEY';
+  if (!cert.covers(seal.sealed_at) || seal.seq >= keyring.limit(cert.id, chain)) return 'UNKNOWN-KEY';
   return seal.signed ? null : 'BAD-SIGNATURE';
 }
 

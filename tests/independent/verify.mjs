@@ -2,7 +2,7 @@
 import { Refused, sha256 } from './avro.mjs';
 import { listSegments, Schemas } from './archive.mjs';
 import { checkContents } from './contents.mjs';
-import { genuineCheckpoint, Keyring, parseCertificate, parseCheckpoint } from './note.mjs';
+import { endCounts, genuineCheckpoint, Keyring, parseCertificate, parseCheckpoint, parseEnd } from './note.mjs';
 import { parseSegment } from './records.mjs';
 import { checkRuns } from './runs.mjs';
 import { checkSegment } from './segment.mjs';
@@ -13,11 +13,17 @@ const orNull = (fn) => {
 
 function readCertificates(objects, root, findings) {
   const keyring = new Keyring();
-  for (const [key, bytes] of objects) {
-    if (!key.startsWith('keys/')) continue;
+  const unknown = () => findings.push({ finding: 'UNKNOWN-KEY', step: 1, chain: '', seq: null, count: 1 });
+  const keys = [...objects].filter(([key]) => key.startsWith('keys/'));
+  for (const [key, bytes] of keys.filter(([name]) => !name.endsWith('.end'))) {
     const cert = orNull(() => parseCertificate(bytes, root));
     if (cert && key === `keys/${cert.id}.cert`) keyring.add(cert);
-    else findings.push({ finding: 'UNKNOWN-KEY', step: 1, chain: '', seq: null, count: 1 });
+    else unknown();
+  }
+  for (const [key, bytes] of keys.filter(([name]) => name.endsWith('.end'))) {
+    const end = orNull(() => parseEnd(bytes));
+    if (end && endCounts(end, keyring) && key === `keys/${end.id}-${sha256(bytes).toString('hex')}.end`) keyring.ends.push(end);
+    else unknown();
   }
   return keyring;
 }
@@ -63,18 +69,27 @@ function rootAt(segments, size) {
   return tree.root();
 }
 
-// Step 14.
+// Step 14: what a kept checkpoint and the ends of keys say of each chain.
 function checkKept(bytes, chains, keyring, say, unsure) {
-  const kept = orNull(() => parseCheckpoint(bytes));
-  const chain = kept?.origin ?? '';
-  if (!kept || !genuineCheckpoint(bytes, chain, keyring)) { say('UNKNOWN-KEY', chain, 0, 1); return; }
-  const found = chains.get(chain);
-  if (!found) { say('TRUNCATED', chain, 0, 1); return; }
-  const { end } = found;
-  if (end < kept.size) { say('TRUNCATED', chain, end, kept.size - end); return; }
-  const root = rootAt(found.segments, kept.size);
-  if (root && !root.equals(kept.root)) say('FORKED', chain, 0, kept.size);
-  if (!root && kept.size > 0) unsure.push(`whether ${chain} has the kept checkpoint's root: what it covers cannot be used`);
+  const marks = new Map();
+  const mark = (chain, { size, root }) => marks.set(chain, [...marks.get(chain) ?? [], { size, root }]);
+  for (const end of keyring.ends) end.marks.forEach((m, chain) => mark(chain, m));
+  if (bytes) {
+    const kept = orNull(() => parseCheckpoint(bytes));
+    if (kept && genuineCheckpoint(bytes, kept.origin, keyring)) mark(kept.origin, kept);
+    else say('UNKNOWN-KEY', kept?.origin ?? '', 0, 1);
+  }
+  for (const [chain, list] of marks) {
+    const found = chains.get(chain);
+    if (!found) { say('TRUNCATED', chain, 0, 1); continue; }
+    const sorted = list.sort((a, b) => a.size - b.size);
+    const most = sorted.at(-1).size;
+    if (found.end < most) say('TRUNCATED', chain, found.end, most - found.end);
+    const there = sorted.filter(({ size }) => size <= found.end).map((m) => ({ ...m, found: rootAt(found.segments, m.size) }));
+    const forked = there.find((m) => m.found && !m.found.equals(m.root));
+    if (forked) say('FORKED', chain, 0, forked.size);
+    if (there.some((m) => m.size && !m.found)) unsure.push(`whether ${chain} has the roots that are known: what they cover cannot be used`);
+  }
 }
 
 // Step 11, §8: documents that are not what the digest in their name stands for.
@@ -114,8 +129,8 @@ export function verifyArchive({ objects, root, keys, checkpoint }) {
   }
   findings.push(...checkRuns(chains, keyring));
   const step14 = (finding, chain, seq, count) => findings.push({ finding, step: 14, chain, seq, count });
-  if (checkpoint) checkKept(checkpoint, chains, keyring, step14, unsure);
-  else unsure.push('segments cut from the end: no checkpoint was kept');
+  checkKept(checkpoint, chains, keyring, step14, unsure);
+  if (!checkpoint) unsure.push('segments cut from the end: no checkpoint was kept');
   for (const [topic, count] of announced) {
     const there = [...chains.keys()].filter((c) => c.startsWith(`${topic}/`)).length;
     if (there < count) unsure.push(`${count - there} of ${count} chains of ${topic} have no segment`);

@@ -85,7 +85,7 @@ def _replacements() -> dict[str, object]:
         "sealtrail.documents.Codec": lru_cache(OBJECTS)(avro.Codec),
         "sealtrail.avro.Codec.decode": lru_cache(SEALS)(avro.Codec.decode),
         "sealtrail.avro._container_header": lru_cache(OBJECTS)(avro._container_header),
-        "sealtrail.verify.verify_certificate": lru_cache(OBJECTS)(certificate.verify_certificate),
+        "sealtrail.certified.verify_certificate": lru_cache(OBJECTS)(certificate.verify_certificate),
     }
 
 

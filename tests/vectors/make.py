@@ -22,6 +22,8 @@ from typing import Any
 from sealtrail.avro import write_container
 from sealtrail.certificate import Role
 from sealtrail.checkpoint import Checkpoint, sign_checkpoint
+from sealtrail.ending import Mark
+from sealtrail.layout import END
 from sealtrail.local import LocalCopy
 from sealtrail.merkle import Frontier, node_hash
 from sealtrail.proof import format_proof, prove
@@ -75,7 +77,9 @@ from tests.archives import (
     certificate,
     checkpoint_of,
     counted,
+    ending,
     epoch,
+    mark_of,
     openers,
     opening_key,
     public_of,
@@ -141,6 +145,12 @@ def segment() -> Segment:
     return replace(made, statement=statement_of(made, bytes(32)))
 
 
+def end() -> bytes:
+    """The sealer's key ended after seven seals of the chain."""
+    archive = ending(Archive(), "sealer", Role.SEALER, {CHAIN: Mark(7, seed("root of seven"))})
+    return archive.data(next(key for key in archive.objects if key.endswith(END)))
+
+
 def good() -> dict[str, bytes]:
     """What this version writes."""
     made = segment()
@@ -162,6 +172,7 @@ def good() -> dict[str, bytes]:
         "good/seal.bin": seal,
         "good/sealed_event.bin": encode_sealed_event(SealedEvent(seal, CONTENT, signature(seal))),
         "good/certificate.txt": certificate("sealer", Role.SEALER, PART),
+        "good/end.txt": end(),
         "good/checkpoint.txt": made.checkpoint.encode(),
         "good/statement.txt": made.statement.encode(),
         "good/segment.avro": encode_segment(made),
@@ -181,6 +192,7 @@ def bad() -> dict[str, bytes]:
     lines = note.splitlines(keepends=True)
     certified = certificate("sealer", Role.SEALER, PART).decode()
     proof = format_proof(prove(made, SealedEvent(seal, CONTENT, signature(seal))))
+    ended = end().decode()
     tables: dict[str, dict[str, bytes]] = {
         "seal": {
             "empty": b"",
@@ -232,6 +244,18 @@ def bad() -> dict[str, bytes]:
             "line-more": certified.replace("\n\n", "\nmore yes\n\n", 1).encode(),
             "not-signed": certified.partition("\n\n")[0].encode() + b"\n\n",
         },
+        "end": {
+            "not-signed": ended.partition("\n\n")[0].encode() + b"\n\n",
+            "of-an-auditor": ended.replace("role sealer", "role auditor").encode(),
+            "for-no-reason": ended.replace("superseded", "lost").encode(),
+            "a-size-with-a-zero": ended.replace(" 7 ", " 07 ").encode(),
+            "a-chain-twice": re.sub(r"(chain [^\n]+\n)", r"\1\1", ended, count=1).encode(),
+            "chains-out-of-order": ended.replace("\nchain ", f"\nchain {CHAINS[1]} 7 {'A' * 43}=\nchain ", 1).encode(),
+            "a-chain-that-is-none": ended.replace(f"chain {CHAIN}", "chain elsewhere").encode(),
+            "no-root": re.sub(r" 7 [^\n]+\n", " 7\n", ended, count=1).encode(),
+            "line-more": ended.replace("\n\n", "\nmore yes\n\n", 1).encode(),
+            "a-time-with-an-offset": ended.replace("20Z", "20+00:00").encode(),
+        },
         "proof": {
             "empty": b"",
             "version-2": proof.replace(b"@v1", b"@v2", 1),
@@ -258,6 +282,12 @@ def archive() -> dict[str, bytes]:
         **{f"archive/keys/{tenant}.key": opening_key(f"tenant-data-{tenant}").private_bytes_raw() for tenant in TENANTS},
     }
     expected = [_expected("untouched", {}, [], "", copy), _expected("untouched, with a checkpoint", {}, [], trusted, copy)]
+    entries, others = ([e for segment in good.chains[chain] for e in segment] for chain in CHAINS)
+    marks = {CHAIN: mark_of(entries, len(entries)), CHAINS[1]: mark_of(others, len(others))}
+    rotated = ending(ending(good.archive, "sealer", Role.SEALER, marks), "archive", Role.ARCHIVE, marks)
+    added = {key: rotated.data(key) for key in sorted(rotated.objects.keys() - good.archive.objects.keys())}
+    files |= {f"archive/keys-that-ended/{name}": data for name, data in added.items()}
+    expected.append(_expected("keys that ended", added, [], "", damaged_copy(rotated)) | {"folder": "keys-that-ended"})
     for case in CASES:
         damaged = case.damage(good)
         if case.name == "and sworn to by a forger" or any(finding[0] in ("HIDDEN", "WRONG-LOCK") for finding in case.findings):

@@ -1,0 +1,477 @@
+"""The life of keys: made and certified by the root, followed by newer ones while everything runs, ended at a position."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+import threading
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from auditor.archive import ArchiveReader
+from auditor.cli import build
+from auditor.commands.verify import verify_store
+from auditor.keys import end_of, positions
+from keystore import Certificates, Keystore, generate, load_keyring, load_root, signer_of, write_private
+from keystore.ceremony import Root, next_name, purpose_of
+from keystore.file import FileKeystore
+from processors.assembly import pipeline_of
+from processors.keys import SealerKeys
+from producers.audit import AuditProducer
+from schemas.settings import Settings
+from sealtrail.certificate import Certificate, Role, verify_certificate
+from sealtrail.ending import End, EndReason, sign_end
+from sealtrail.errors import ConfigError, EvidenceError
+from sealtrail.keyring import Keyring
+from sealtrail.layout import CHAINS
+from sealtrail.report import Verdict
+from sealtrail.seal import Kind, Reason
+from sealtrail.segment import decode_segment, encode_segment
+from sinks.archive.assembly import publish_documents
+from tests import archives
+from tests.archives import ROOT, Archive, built, mark_of, public_of, verify
+from tests.conftest import BUCKETS, Deployment, wait_until
+from tests.pipeline import draft, processes
+from tests.test_ending import ARCHIVE_END, CHAIN, FIRST, SEALER_END, archive_of, rotated
+from tests.trail import check_trail, unsealed
+
+NOW = 1_790_000_000
+OURS = "audit.example/local/"
+
+
+@dataclass
+class Office:
+    """A root, a folder of certificates and a sealer's keystore, all made by a test."""
+
+    folder: Path
+
+    def __post_init__(self) -> None:
+        self.root = Root.create(self.folder / "root", "audit.example")
+        self.certificates = self.folder / "certs"
+        self.keys = self.folder / "keys"
+        self.certificates.mkdir()
+        self.keys.mkdir()
+        write_private(self.keys, "disclosure", bytes(32))
+        for name in ("sealer", "pipeline", "quarantine"):
+            self.make(name, NOW - 100)
+
+    def make(self, name: str, since_s: int, days: int = 30) -> Certificate:
+        """A key with its certificate; the quarantine's private half stays elsewhere."""
+        private, public = generate(name)
+        assert public is not None
+        if name != "quarantine":
+            write_private(self.keys, name, private)
+        made, note = self.root.certify(purpose_of(name).role, "audit.example", public, since_s, days)
+        (self.certificates / f"{name}.cert").write_text(note)
+        return made
+
+    def end(self, key: Certificate, successor: Certificate, name: str) -> None:
+        end = End(key.role, key.key_id, successor.key_id, EndReason.COMPROMISED, NOW, {})
+        signer = FileKeystore(str(self.keys)).signer(name)
+        (self.certificates / "x.end").write_text(sign_end(end, successor, signer.sign))
+
+    @property
+    def settings(self) -> Settings:
+        vkey = self.folder / "root" / "root.vkey"
+        return Settings(keys=f"file:{self.keys}", certificates=self.certificates, root_vkey=vkey)
+
+
+@pytest.fixture
+def office(tmp_path: Path) -> Office:
+    return Office(tmp_path)
+
+
+# The root
+
+
+def test_a_root_is_made_once_for_its_owner_alone_and_certifies_what_the_verifier_accepts(tmp_path: Path) -> None:
+    root = Root.create(tmp_path / "root", "audit.example")
+    private = tmp_path / "root" / "root.key"
+    assert stat.S_IMODE(private.stat().st_mode) == 0o600
+    assert stat.S_IMODE(private.parent.stat().st_mode) == 0o700
+    assert load_root(tmp_path / "root" / "root.vkey") == root.key
+    assert private.read_bytes().hex() not in repr(root)
+    with pytest.raises(ConfigError, match="cannot write"):
+        Root.create(tmp_path / "root", "audit.example")
+    made, note = Root.open(tmp_path / "root").certify(Role.SEALER, "audit.example", bytes(32), NOW, 10)
+    (tmp_path / "x.cert").write_text(note)
+    assert load_keyring(tmp_path, root.key).find(made.key_id, Role.SEALER) == made
+    assert (made.not_before_s, made.not_after_s) == (NOW, NOW + 10 * 86_400)
+    with pytest.raises(ConfigError, match="unusable"):
+        root.certify(Role.SEALER, "two words", bytes(32), NOW)
+
+
+def test_a_root_whose_halves_do_not_belong_together_is_refused(tmp_path: Path) -> None:
+    Root.create(tmp_path / "one", "audit.example")
+    Root.create(tmp_path / "two", "audit.example")
+    shutil.copy(tmp_path / "two" / "root.vkey", tmp_path / "one" / "root.vkey")
+    with pytest.raises(ConfigError, match="vkey of another"):
+        Root.open(tmp_path / "one")
+
+
+@pytest.mark.parametrize(
+    ("name", "role", "owner"),
+    [
+        ("sealer", Role.SEALER, None),
+        ("sealer@12", Role.SEALER, None),
+        ("archive", Role.ARCHIVE, None),
+        ("auditor", Role.AUDITOR, None),
+        ("pipeline@2", Role.PIPELINE, None),
+        ("quarantine", Role.QUARANTINE, None),
+        ("source-github@3", Role.SOURCE, "github"),
+        ("tenant-data-@deployment", Role.TENANT_DATA, "@deployment"),
+        ("tenant-data-@deployment@2", Role.TENANT_DATA, "@deployment"),
+        ("tenant-subject-acme", Role.TENANT_SUBJECT, "acme"),
+    ],
+)
+def test_what_a_key_is_for_stands_in_its_name(name: str, role: Role, owner: str | None) -> None:
+    purpose = purpose_of(name)
+    assert (purpose.role, purpose.owner) == (role, owner)
+
+
+@pytest.mark.parametrize("name", ["root", "disclosure", "tenant-hash-acme", "sealer@1", "sealer@02", "sealer-2", "painter"])
+def test_what_is_not_certified_has_no_purpose(name: str) -> None:
+    with pytest.raises(ConfigError):
+        purpose_of(name)
+
+
+def test_a_successor_has_the_next_number(tmp_path: Path) -> None:
+    for name in ("sealer", "sealer@2", "sealer@10"):
+        write_private(tmp_path, name, bytes(32))
+    keystore = FileKeystore(str(tmp_path))
+    assert keystore.generations("sealer") == ("sealer@10", "sealer@2", "sealer")
+    assert next_name(keystore, "sealer") == next_name(keystore, "sealer@2") == "sealer@11"
+    with pytest.raises(ConfigError, match="could have a successor"):
+        next_name(keystore, "archive")
+
+
+# What running processes take up
+
+
+def test_a_folder_of_certificates_is_read_again_when_it_changed_and_a_bad_file_leaves_what_was_known(office: Office) -> None:
+    now = [0.0]
+    certificates = Certificates(office.certificates, office.root.key, lambda: now[0])
+    first = certificates.current()
+    made = office.make("sealer@2", NOW)
+    assert certificates.current() is first, "looked at once a second"
+    now[0] = 2.0
+    second = certificates.current()
+    assert second.find(made.key_id, Role.SEALER) == made
+    half = office.certificates / "half.cert"
+    half.write_text("sealtrail/certificate/v1\n")
+    now[0] = 4.0
+    assert certificates.current() is second
+    half.write_bytes((office.certificates / "sealer.cert").read_bytes())  # its writer has finished
+    now[0] = 6.0
+    assert certificates.current() is not second
+
+
+def test_one_signs_with_the_newest_key_that_is_certified_fits_and_did_not_end(office: Office) -> None:
+    keystore: Keystore = FileKeystore(str(office.keys))
+
+    def newest() -> bytes:
+        keyring = load_keyring(office.certificates, office.root.key)
+        return signer_of(keystore, "sealer", Role.SEALER, keyring, NOW, lambda c: c.speaks_for(OURS))[1].key_id
+
+    first = newest()
+    write_private(office.keys, "sealer@2", generate("sealer@2")[0])
+    assert newest() == first, "not certified"
+    third = office.make("sealer@3", NOW - 10)
+    assert newest() == third.key_id
+    fourth = office.make("sealer@4", NOW + 100)
+    assert newest() == third.key_id, "its time has not come"
+    fifth = office.make("sealer@5", NOW - 5)
+    assert newest() == fifth.key_id
+    office.end(fifth, fourth, "sealer@4")
+    with pytest.raises(ConfigError, match=r"x\.end"):
+        newest()  # made before its successor was certified
+    (office.certificates / "x.end").unlink()
+    office.end(third, fifth, "sealer@5")
+    assert newest() == fifth.key_id
+
+
+def test_a_sealer_takes_up_newer_keys_between_transactions_and_stops_sealing_with_one_that_ended(office: Office) -> None:
+    now = [0.0]
+    keys = SealerKeys(office.settings, lambda: NOW, lambda: now[0])
+    pipeline = pipeline_of(office.settings, keys, clock=lambda: NOW)
+    first = pipeline.sealer.certificate
+    assert keys.renewed(pipeline) is pipeline
+    now[0] = 2.0
+    assert keys.renewed(pipeline) is pipeline
+    second = office.make("sealer@2", NOW - 10)
+    opener = office.make("pipeline@2", NOW - 10)
+    now[0] = 4.0
+    renewed = keys.renewed(pipeline)
+    assert renewed.sealer.certificate == second != first
+    assert opener.key_id in renewed.authenticate._openers and len(renewed.authenticate._openers) == 2
+    assert renewed.sealer.may_seal(NOW)
+    third = office.make("sealer@3", NOW - 5)
+    (office.keys / "sealer@3.key").rename(office.folder / "elsewhere@3.key")
+    (office.keys / "sealer.key").unlink()
+    (office.folder / "elsewhere@3.key").rename(office.keys / "sealer@3.key")
+    office.end(second, third, "sealer@3")
+    (office.keys / "sealer@3.key").unlink()
+    now[0] = 8.0
+    assert not keys.renewed(renewed).sealer.may_seal(NOW), "its key ended, and there is no other"
+
+
+# Where a key ended
+
+
+def source_of(archive: Archive) -> tuple[Archive, Keyring]:
+    ring = [verify_certificate(archive.data(key), ROOT) for key in archive.keys("keys/")]
+    return archive, Keyring(ring)
+
+
+def test_a_key_ends_after_the_last_seal_that_it_signed_or_swore_to() -> None:
+    entries, keys = rotated()
+    archive, keyring = source_of(archive_of(entries, keys))
+    (sealer,) = positions(archive, keyring, FIRST, OURS)
+    assert (sealer.chain, sealer.mark, sealer.at_head) == (CHAIN, mark_of(entries, SEALER_END), False)
+    of_archive = next(c for c in keyring.of_role(Role.ARCHIVE) if c.public == public_of("archive"))
+    (sworn,) = positions(archive, keyring, of_archive, OURS)
+    assert sworn.mark == mark_of(entries, ARCHIVE_END)
+    source = keyring.of_role(Role.SOURCE)[0]
+    assert positions(archive, keyring, source, OURS)[0].mark == mark_of(entries, 20)
+    assert positions(archive, keyring, FIRST, "audit.example/other/") == []
+
+
+def test_what_it_states_verifies_and_names_every_chain_where_the_key_counts() -> None:
+    b = built()
+    archive, keyring = source_of(b.archive)
+    found = positions(archive, keyring, FIRST, OURS)
+    assert [(p.chain, p.mark.size, p.at_head) for p in found] == [(chain, 23, True) for chain in b.chains]
+    marks = {p.chain: p.mark for p in found}
+    assert verify(archives.ending(b.archive, "sealer", Role.SEALER, marks)).good
+
+
+def test_a_stolen_key_counts_up_to_the_last_checkpoint_before_it_was() -> None:
+    entries, keys = rotated()
+    archive, keyring = source_of(archive_of(entries, keys))
+    stolen = archives.START_S + 10  # all checkpoints of these archives
+    assert positions(archive, keyring, FIRST, OURS, stolen)[0].mark.size == SEALER_END
+    assert positions(archive, keyring, FIRST, OURS, stolen - 1) == []
+
+
+def test_a_superseded_key_that_still_signs_is_not_ended() -> None:
+    b = built()
+    archive, keyring = source_of(b.archive)
+    found = positions(archive, keyring, FIRST, OURS)
+    with pytest.raises(ConfigError, match="nothing of a successor yet"):
+        end_of(FIRST, FIRST, EndReason.SUPERSEDED, found, NOW)
+    assert end_of(FIRST, FIRST, EndReason.COMPROMISED, found, NOW).marks.keys() == set(b.chains)
+    auditor = keyring.of_role(Role.AUDITOR)[0]
+    with pytest.raises(ConfigError, match="has no position"):
+        end_of(auditor, auditor, EndReason.SUPERSEDED, [], NOW)
+
+
+def test_no_position_is_taken_from_an_archive_that_does_not_verify() -> None:
+    entries, keys = rotated()
+    whole = archive_of(entries, keys)
+    key = whole.keys("chains/")[1]
+    segment = decode_segment(whole.data(key))
+    for damaged in (
+        replace(segment, checkpoint=""),
+        replace(segment, seals=(segment.seals[0], *segment.seals[:-1])),
+    ):
+        archive, keyring = source_of(whole.replaced(key, encode_segment(damaged)))
+        with pytest.raises(EvidenceError, match="verify the archive first"):
+            positions(archive, keyring, FIRST, OURS)
+
+
+# All of it, running
+
+BUCKET = BUCKETS[3]
+
+
+@dataclass
+class Site:
+    """A deployment with keys of its own, which a test may follow and end."""
+
+    deployment: Deployment
+    folder: Path
+
+    def invoke(self, *arguments: str) -> Any:
+        environment = {
+            "SEALTRAIL_TOPIC_PREFIX": self.deployment.topic_prefix, "SEALTRAIL_DEPLOYMENT": self.deployment.name,
+            "SEALTRAIL_ARCHIVE_BUCKET": BUCKET, "SEALTRAIL_PERSON": "j.doe", "SEALTRAIL_KEYS": f"file:{self.folder}/publisher",
+            "SEALTRAIL_CERTIFICATES": f"{self.folder}/certs", "PATH": os.environ["PATH"],
+        }  # fmt: skip
+        config = str(self.deployment.stack.role_file("publisher"))
+        done = CliRunner().invoke(build(), ["keys", *arguments, "--config", config], env=environment)
+        assert done.exit_code in (0, 3), done.output
+        return done
+
+    def run(self, *arguments: str) -> str:
+        done = self.invoke(*arguments)
+        assert done.exit_code == 0, done.stderr
+        return str(done.stdout)
+
+    def settings(self, role: str) -> Settings:
+        return self.deployment.settings(
+            role,
+            archive_bucket=BUCKET,
+            keys=f"file:{self.folder / role}",
+            certificates=self.folder / "certs",
+        )
+
+    def key_ids(self, role: str, name: str) -> list[str]:
+        rows = json.loads(self.run("list", "--json"))
+        return [row["key_id"] for row in rows if (row["role"], row["name"]) == (role, name)]
+
+    @property
+    def prefix(self) -> str:
+        return f"audit.example/{self.deployment.name}/"
+
+
+@pytest.fixture
+def site(deployment: Deployment, tmp_path: Path) -> Site:
+    """The stack's keys, but with a sealer's, an archive's, a source's and a pipeline's key of this deployment alone."""
+    deployment = Deployment(deployment.stack, deployment.name, deployment.topic_prefix, BUCKET)
+    folder = tmp_path / "keys"
+    shutil.copytree(deployment.stack.places.keys, folder)
+    shutil.copytree(deployment.stack.places.root, tmp_path / "root")
+    made = Site(deployment, folder)
+    ours = f"audit.example/{deployment.name}"
+    for role, name in (("sealer", "sealer"), ("sink-archive", "archive"), ("chat", "source-chat"), ("sealer", "pipeline")):
+        (folder / role / f"{name}.key").unlink()
+        (folder / "certs" / f"{name}.cert").unlink()
+        owner = [] if name.startswith("source-") else ["--for", ours]
+        where = ["--root", str(tmp_path / "root"), "--keys", str(folder / role), "--into", str(folder / "certs")]
+        made.run("certify", name, *where, *owner)
+    publish_documents(made.settings("publisher"))
+    return made
+
+
+class Talker:
+    """A connector that emits all the time."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.emitter = AuditProducer(settings, "chat", "one")
+        self.sent = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._stop.wait(0.01):
+            self.emitter.emit(draft(self.sent))
+            self.sent += 1
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join()
+        self.emitter.close(60)
+
+
+def signers(site: Site) -> set[str]:
+    """The sealers' keys that signed something in the archive."""
+    reader = ArchiveReader(site.settings("verifier"))
+    segments = [decode_segment(reader.read(o.key, o.version)) for o in reader.list(CHAINS + site.prefix)]
+    return {signature.key_id.hex() for segment in segments for _, signature in segment.signatures}
+
+
+def test_keys_are_followed_under_load_and_the_old_ones_end_at_a_position(site: Site, tmp_path: Path) -> None:
+    root, keys = ["--root", str(tmp_path / "root")], site.folder
+    ours = f"audit.example/{site.deployment.name}"
+    vkey = site.settings("verifier").root_vkey
+    flags = {"keys": f"file:{keys}/{{role}}", "certificates": str(keys / "certs"), "archive_bucket": BUCKET}
+    assert vkey is not None
+    with processes(site.deployment, ("sealer", "sink-archive"), tmp_path, **flags):
+        talker = Talker(site.settings("chat"))
+        wait_until(lambda: len(signers(site)) == 1, what="a first segment")
+        for arguments in (
+            ["sealer", "--keys", str(keys / "sealer")],
+            ["archive", "--keys", str(keys / "sink-archive")],
+            ["pipeline", "--keys", str(keys / "sealer")],
+            ["tenant-data-acme", "--keys", str(keys / "verifier"), "--also", str(keys / "reader")],
+            ["source-chat", "--keys", str(keys / "chat")],
+        ):
+            site.run("rotate", *arguments, *root)
+        old, new = site.key_ids("sealer", ours)
+        wait_until(lambda: signers(site) == {old, new}, what="seals by the new key", deadline_s=60)
+        talker.stop()
+        again = Talker(site.settings("chat"))  # a connector takes up its key, and the pipeline's, when it starts
+        of_source = site.key_ids("source", "chat")[0]
+
+        def ended(key_id: str, folder: str, *more: str) -> bool:
+            done = site.invoke("revoke", key_id, "--keys", str(keys / folder), *more)
+            assert done.exit_code == 0 or "nothing of a successor yet" in done.stderr, done.stderr
+            return bool(done.exit_code == 0)
+
+        wait_until(lambda: ended(old, "sealer"), what="the new sealer's key in every chain", deadline_s=90)
+        wait_until(lambda: ended(site.key_ids("archive", ours)[0], "sink-archive"), what="the new archive's", deadline_s=90)
+        taken_up = times_taken_up(site, tmp_path)
+        assert ended(of_source, "chat", "--compromised", "--reason", "a laptop was lost")
+        wait_until(lambda: times_taken_up(site, tmp_path) > taken_up, what="the end, taken up by the sealer")
+        thief = Talker(site.settings("chat").model_copy(update={"certificates": stolen(keys, tmp_path)}))
+        wait_until(lambda: thief.sent > 20, what="events under the stolen key")
+        thief.stop()
+        again.stop()
+        wait_until(lambda: unsealed(site.deployment) == 0, what="everything sealed", deadline_s=60)
+    counts = check_trail_with(site)
+    opened = counts.of(Kind.EVENT)
+    assert counts.of(Kind.REJECTED, Reason.NOT_AUTHENTIC) >= 20, "what the stolen key opened is refused"
+    assert opened >= talker.sent + again.sent, "and nothing else"
+    report = verify_store(site.settings("verifier"), site.prefix, [], show_progress=False)
+    assert not report.findings, report.findings[:3]
+    assert set(report.verdicts) == {Verdict.VALID}
+    states = {row["key_id"]: row["state"] for row in json.loads(site.run("list", "--json"))}
+    assert states[old] == states[of_source] == "ended" and states[new] == "in use"
+
+
+def times_taken_up(site: Site, tmp_path: Path) -> int:
+    """How often the sealer has read its certificates again."""
+    return (tmp_path / f"{site.deployment.name}-sealer.log").read_text().count("certificates taken up")
+
+
+def stolen(keys: Path, tmp_path: Path) -> Path:
+    """The certificates as they were before the end was stated: what a thief would go on with."""
+    folder = tmp_path / "thief"
+    shutil.copytree(keys / "certs", folder)
+    for path in (*folder.glob("*.end"), *folder.glob("source-chat@2*.cert")):
+        path.unlink()
+    (keys / "chat" / "source-chat@2.key").rename(tmp_path / "source-chat@2.key")
+    return folder
+
+
+def check_trail_with(site: Site) -> Any:
+    """The whole trail's invariant, with the certificates of this site."""
+
+    class Here(Deployment):
+        def settings(self, role: str, **flags: object) -> Settings:
+            return super().settings(role, certificates=site.folder / "certs", **flags)
+
+    d = site.deployment
+    return check_trail(Here(d.stack, d.name, d.topic_prefix, d.bucket))
+
+
+def test_the_commands_refuse_what_would_not_hold(site: Site, tmp_path: Path) -> None:
+    keys, root = site.folder, ["--root", str(tmp_path / "root")]
+    folder = str(keys / "sealer")
+    refusals = {
+        ("certify", "sealer", *root, "--keys", folder): "certified already",
+        ("certify", "sealer", *root): "either --keys or --public",
+        ("certify", "disclosure", *root, "--keys", folder): "not certified",
+        ("rotate", "archive", *root, "--keys", folder): "could have a successor",
+        ("rotate", "disclosure", *root, "--keys", folder): "not certified",
+        ("revoke", "00", "--keys", folder): "0 certified keys",
+        ("revoke", site.key_ids("sealer", f"audit.example/{site.deployment.name}")[0], "--keys", folder): "has no successor",
+        ("revoke", "00", "--keys", folder, "--since", "2026-01-01"): "--compromised",
+    }
+    for arguments, problem in refusals.items():
+        done = site.invoke(*arguments)
+        assert done.exit_code == 3 and problem in done.stderr, (arguments, done.stderr)
+    write_private(keys / "sealer", "sealer@2", generate("sealer@2")[0])
+    done = site.invoke("rotate", "sealer", *root, "--keys", folder)
+    assert done.exit_code == 3 and "keys certify sealer@2" in done.stderr, "a run that died half way is finished first"
+    site.run("certify", "sealer@2", *root, "--keys", folder, "--for", f"audit.example/{site.deployment.name}")
+    rows = json.loads(site.run("list", "--json"))
+    ours = f"audit.example/{site.deployment.name}"
+    assert [row["state"] for row in rows if (row["role"], row["name"]) == ("sealer", ours)] == ["followed", "in use"]
