@@ -18,13 +18,13 @@ from sealtrail.emitters import Emitters, RunKey
 from sealtrail.errors import EvidenceError, UndecidedError
 from sealtrail.keyring import Keyring
 from sealtrail.layout import parse_segment_key
-from sealtrail.links import Damage, Run, broken_links, number
+from sealtrail.links import Damage, Run, broken_links, place
 from sealtrail.marks import Marks
 from sealtrail.merkle import Frontier
 from sealtrail.report import ChainReport, Finding, FindingKind, Step, Verdict
-from sealtrail.seal import ZERO_DIGEST, Kind, Seal, decode_seal, leaf_hash
+from sealtrail.seal import ZERO_DIGEST, Kind, Seal, Signature, decode_seal, leaf_hash
 from sealtrail.segment import Segment, decode_segment
-from sealtrail.signatures import check_signatures
+from sealtrail.signatures import check_signatures, has_valid_signature
 from sealtrail.source import MissingObjectError, Source, StoredObject
 from sealtrail.sworn import Sworn, sworn
 
@@ -33,13 +33,13 @@ SKEW_S = 60  # sealer and archive may differ by so much
 
 @dataclass(slots=True)
 class _Checked:
-    """The seals of one segment, decoded where they decode; `positions` are the seqs that they stand for."""
+    """The seals of one segment, decoded where they decode; `positions` are the seqs that they stand for, None: for none."""
 
     segment: Segment
     key: str
     seals: list[Seal | None]
     leaves: list[bytes]
-    positions: list[int]
+    positions: list[int | None]
     damages: list[Damage]
     signed: frozenset[int]  # indices whose signature is valid
     bad: set[int]  # positions that a finding touches
@@ -52,7 +52,7 @@ class _Checked:
 
 @dataclass(frozen=True, slots=True)
 class _Before:
-    """The segment before, as it was read; no key: there is none, this is where the chain begins."""
+    """The segment before, as it was read, where nothing was found in it."""
 
     key: str
     first_seq: int
@@ -83,7 +83,7 @@ class ChainVerification:
         self._next_seq = 0
         self._prev: bytes | None = ZERO_DIGEST
         self._frontier: Frontier | None = Frontier()
-        self._before: _Before | None = _Before("", 0, 0, ZERO_DIGEST)
+        self._before: _Before | None = None
         self._next_offset: int | None = None
         self._sealed_at_us = 0
         self._complete = True  # every record so far was there and read
@@ -91,8 +91,8 @@ class ChainVerification:
         self._marks = Marks(chain, keyring, trusted)
 
     @property
-    def runs(self) -> frozenset[RunKey]:
-        """Every run whose records were read."""
+    def runs(self) -> dict[RunKey, int]:
+        """Every run whose records were read, and the seq of its first one here."""
         return self._emitters.runs
 
     @property
@@ -104,15 +104,16 @@ class ChainVerification:
         """Check one segment; `following` is the first seq of the next one, if there is one."""
         _, first = parse_segment_key(stored.key)
         self.report.segments += 1
-        self._segments.append(stored)
+        aside = first < self._next_seq
         self._place(first, stored.key)
         count = (following or first + 1) - first
         try:
             data = self._source.read(stored.key, stored.version)
         except (MissingObjectError, UndecidedError) as error:
             self.caveats.append(f"{stored.key}: {error}")
-            self.report.verdicts[Verdict.UNDECIDED] += count
-            self._skip_to(first + count)
+            if not aside:
+                self.report.verdicts[Verdict.UNDECIDED] += count
+                self._skip_to(first + count)
             return
         try:  # Step 3
             segment = decode_segment(data)
@@ -120,9 +121,13 @@ class ChainVerification:
                 raise EvidenceError(f"holds {segment.chain} from seq {segment.first_seq}")
         except EvidenceError as error:
             self._find(FindingKind.ALTERED, 3, first, count, stored.key, f"not the segment of its name: {error}")
-            self._skip_to(first + count)
+            if not aside:
+                self._skip_to(first + count)
             return
-        self._check(segment, stored, hashlib.sha256(data).digest())
+        self.named |= {r.name for r in segment.contents}
+        if not aside:
+            self._segments.append(stored)
+            self._check(segment, stored, hashlib.sha256(data).digest(), following)
 
     def begin_at(self, seq: int) -> None:
         """Verify from here on alone: nothing is known of what came before. Call it before the first segment."""
@@ -151,28 +156,53 @@ class ChainVerification:
         if self._next_offset is not None:
             self.report.next_offset = self._next_offset
 
-    def _check(self, segment: Segment, stored: StoredObject, digest: bytes) -> None:
-        key, found_before = stored.key, len(self.findings)
+    def _check(self, segment: Segment, stored: StoredObject, digest: bytes, following: int | None) -> None:
+        key, first = stored.key, segment.first_seq
         word = sworn(segment, self._keyring)
+        self._predecessor(word)
+        found_before = len(self.findings)
+        seals = [self._decoded(data) for data in segment.seals]
+        end = word.end if word.end is not None else self._end(segment, seals, following)
         for p in word.problems:
-            self._find(p.kind, p.step, segment.first_seq, len(segment.seals), key, p.detail)
-        self._predecessor(word, segment, key)
-        checked = self._seals(segment, key, word.end)
-        agrees = self._tree(checked, word.checkpoint)
+            self._find(p.kind, p.step, first, end - first, key, p.detail)
+        signed = word.checkpoint
+        if signed is not None and signed.checkpoint.size != end:
+            detail = f"the checkpoint covers {signed.checkpoint.size} seals, but the segment's are {first} to {end - 1}"
+            self._find(FindingKind.ALTERED, 10, first, end - first, key, detail)
+            signed = None
+        checked = self._seals(segment, key, seals, end)
+        agrees = self._tree(checked, signed)
+        if agrees and signed is not None:
+            self._offsets_and_times(checked, signed.time_s)
+            self.report.root = signed.checkpoint.root.hex()
+            self.report.checkpoint = signed.note
         whole = len(self.findings) == found_before
-        if agrees and word.checkpoint is not None:
-            self._offsets_and_times(checked, word.checkpoint.time_s)
-            self.report.root = word.checkpoint.checkpoint.root.hex()
-            self.report.checkpoint = word.checkpoint.note
         damaged = {seq for d in checked.damages if d.kind not in _GONE for seq in _span(d)}
         doubtful = damaged if agrees else damaged | checked.bad
         by_seq = {seal.seq: seal for _, seal in checked.decoded() if seal.seq not in doubtful}
-        end = word.end if word.end is not None else self._next_seq
-        contents = self._contents.check(segment, stored, by_seq, range(segment.first_seq, max(end, self._next_seq)))
-        self.named |= {r.name for r in segment.contents}
+        contents = self._contents.check(segment, stored, by_seq, range(first, end))
         self._verdicts(checked, agrees, contents)
         self._complete &= agrees and len(contents) == len(checked.seals) and set(contents.values()) <= {Verdict.VALID}
-        self._before = _Before(key, segment.first_seq, len(segment.seals), digest) if whole else None
+        self._before = _Before(key, first, end - first, digest) if whole else None
+
+    def _decoded(self, data: bytes) -> Seal | None:
+        """A seal of this chain; None if the bytes are not one."""
+        try:
+            seal = decode_seal(data)
+        except EvidenceError:
+            return None
+        return seal if seal.chain == self._chain else None
+
+    def _end(self, segment: Segment, seals: list[Seal | None], following: int | None) -> int:
+        """The seq after a segment's last one where no genuine statement gives it."""
+        if following is not None:
+            return following
+        last = seals[-1] if seals else None
+        if last is not None and last.seq >= segment.first_seq:
+            given = dict(segment.signatures).get(last.seq)
+            if has_valid_signature(last, leaf_hash(segment.seals[-1]), given, self._keyring):
+                return last.seq + 1
+        return segment.first_seq + len(seals)
 
     def _verdicts(self, checked: _Checked, agrees: bool, contents: dict[int, Verdict]) -> None:
         self._count(checked.seals)
@@ -187,7 +217,7 @@ class ChainVerification:
         self.report.verdicts.update(found)
 
     def _place(self, first: int, key: str) -> None:
-        """Step 4."""
+        """Step 4. What begins within another is set aside: the chain goes on with the one that began first."""
         if first > self._next_seq:
             count = first - self._next_seq
             self._find(FindingKind.MISSING, 4, self._next_seq, count, key, "segments before this one are missing")
@@ -195,7 +225,6 @@ class ChainVerification:
         elif first < self._next_seq:
             count = self._next_seq - first
             self._find(FindingKind.FORKED, 4, first, count, key, "begins before the segment before it ended")
-            self._skip_to(first)
 
     def _skip_to(self, seq: int) -> None:
         """Go on at `seq` with nothing known of what came before."""
@@ -203,46 +232,37 @@ class ChainVerification:
         self._prev = self._frontier = self._next_offset = self._before = None
         self._complete = False
 
-    def _predecessor(self, word: Sworn, segment: Segment, key: str) -> None:
-        """Step 5, the digest of the segment before: it is that one which is not as it was, if only that differs."""
+    def _predecessor(self, word: Sworn) -> None:
+        """Step 5, the digest of the segment before: it is that one which is not as it was."""
         before = self._before
         if word.statement is None or before is None or word.statement.previous == before.digest:
             return
-        if before.key:
-            detail = "not the bytes that the statement of the segment after it names"
-            self._find(FindingKind.ALTERED, 5, before.first_seq, before.count, before.key, detail)
-        else:
-            detail = "its statement names a segment before it, but here the chain begins"
-            self._find(FindingKind.ALTERED, 5, segment.first_seq, len(segment.seals), key, detail)
+        detail = "not the bytes that the statement of the segment after it names"
+        self._find(FindingKind.ALTERED, 5, before.first_seq, before.count, before.key, detail)
 
-    def _seals(self, segment: Segment, key: str, end: int | None) -> _Checked:
-        """Steps 6 and 7; `end` is where the archive's key says that the segment ends."""
-        first = segment.first_seq
-        seals: list[Seal | None] = []
-        for data in segment.seals:
-            try:
-                seal = decode_seal(data)
-                seals.append(seal if seal.chain == self._chain else None)
-            except EvidenceError:
-                seals.append(None)
-        run = Run(seals, [leaf_hash(data) for data in segment.seals], first, self._prev)
-        positions, damages = number(run, first + len(seals) if end is None else end)
-        checked = _Checked(segment, key, seals, list(run.leaves), positions, damages, frozenset(), set())
+    def _seals(self, segment: Segment, key: str, seals: list[Seal | None], end: int) -> _Checked:
+        """Steps 6 and 7; `end` is the seq after the last one that the segment should hold."""
+        run = Run(seals, [leaf_hash(data) for data in segment.seals], segment.first_seq, end, self._prev)
+        given: dict[int, Signature] = dict(segment.signatures)
+
+        def is_signed(index: int) -> bool:
+            seal = seals[index]
+            return seal is not None and has_valid_signature(seal, run.leaves[index], given.get(seal.seq), self._keyring)
+
+        placed = place(run, is_signed)
+        damages = placed.damages
+        checked = _Checked(segment, key, seals, list(run.leaves), placed.positions, damages, frozenset(), set())
         checked.signed, problems = check_signatures(checked.decoded(), checked.leaves, segment.signatures, self._keyring)
-        damages += broken_links(run, positions, damages, checked.signed)
-        for d in sorted(damages, key=lambda d: d.seq):
-            self._find(d.kind, 6, d.seq, d.count, key, d.detail)
-        stored_end = max(positions, default=first - 1) + 1
-        if end is not None and stored_end != end:
-            damages.append(_tail(stored_end, end))
-            self._find(damages[-1].kind, 10, damages[-1].seq, damages[-1].count, key, damages[-1].detail)
+        damages += broken_links(run, placed.holders, damages, checked.signed)
+        for d in sorted(damages, key=lambda d: (d.step, d.seq)):
+            self._find(d.kind, d.step, d.seq, d.count, key, d.detail)
         checked.bad = {seq for d in damages if d.kind not in _GONE for seq in _span(d)}
         gone = [_span(d) for d in damages if d.kind in _GONE]
         for kind, seq, detail in problems:
             if seq not in checked.bad and not any(seq in span for span in gone):
                 self._find(kind, 7, seq, 1, key, detail)
                 checked.bad.add(seq)
-        self._next_seq = stored_end if end is None else end
+        self._next_seq = end
         self._prev = checked.leaves[-1] if checked.leaves else self._prev
         return checked
 
@@ -300,8 +320,8 @@ class ChainVerification:
                 return True
         if signed is not None and tree is not None and not checked.bad and not checked.damages:
             detail = "these seals are not those that the checkpoint covers"
-            self._find(FindingKind.ALTERED, 10, first, len(checked.seals), key, detail)
-            checked.bad |= set(checked.positions)
+            self._find(FindingKind.ALTERED, 10, first, self._next_seq - first, key, detail)
+            checked.bad |= set(range(first, self._next_seq))
         self._skip_to(self._next_seq)
         return False
 
@@ -352,14 +372,6 @@ _GONE = frozenset({FindingKind.MISSING, FindingKind.TRUNCATED})
 
 def _span(damage: Damage) -> range:
     return range(damage.seq, damage.seq + damage.count)
-
-
-def _tail(stored_end: int, end: int) -> Damage:
-    """Seals cut from a segment's end, or put there."""
-    if stored_end < end:
-        detail = f"the archive's key speaks of seals up to {end - 1}"
-        return Damage(FindingKind.TRUNCATED, stored_end, end - stored_end, detail)
-    return Damage(FindingKind.INSERTED, end, stored_end - end, f"the archive's key speaks of seals up to {end - 1} only")
 
 
 def _offset_problem(seal: Seal, expected: int | None) -> str | None:

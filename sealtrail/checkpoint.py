@@ -30,6 +30,7 @@ from sealtrail.note import (
     verify_note,
 )
 
+MAX_NUMBER = 2**63 - 1  # of a note, as of an Avro long
 _SIZE = re.compile(r"0|[1-9][0-9]{0,18}")
 Sign = Callable[[bytes], bytes]
 
@@ -67,7 +68,7 @@ def parse_checkpoint(data: bytes) -> tuple[Checkpoint, Note]:
     lines = note.text.split("\n")
     if len(lines) != 4 or lines[3] or not lines[0]:
         raise EvidenceError("checkpoint text is not origin, size and root")
-    if not _SIZE.fullmatch(lines[1]):
+    if not _SIZE.fullmatch(lines[1]) or int(lines[1]) > MAX_NUMBER:
         raise EvidenceError("checkpoint size is not a canonical decimal")
     root = _base64(lines[2], "checkpoint root")
     if len(root) != 32:

@@ -203,11 +203,15 @@ class ContentsCheck:
             return None
 
     def _failed(self, segment: Segment, found: _Found, by_seq: Mapping[int, Seal], absent: list[int]) -> set[int]:
-        """Findings for objects that gave nothing, at the first seal of their class that lacks its content; those seals."""
+        """Findings for objects that gave nothing, at the first seal that lacks its content and is of their class and date, or
+        of their class, or any; those seals.
+        """
         explained: set[int] = set()
         for kind, reference, detail in found.failed:
             log_class = reference.name.removeprefix(CONTENTS).partition("/")[0]
-            lacking = [seq for seq in absent if by_seq[seq].log_class.lower() == log_class] or absent
+            of_class = [seq for seq in absent if by_seq[seq].log_class.lower() == log_class]
+            of_date = [seq for seq in of_class if by_seq[seq].retain_until_ms == lock_date_ms(reference.name)]
+            lacking = of_date or of_class or absent
             seq = lacking[0] if lacking else segment.first_seq
             self._find(kind, 11, seq, max(reference.rows, 1), reference.name, detail)
             explained.update(lacking)

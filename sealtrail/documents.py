@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from sealtrail.avro import Codec
 from sealtrail.errors import EvidenceError, UndecidedError
-from sealtrail.layout import policy_key, policy_pair_key, schema_key
-from sealtrail.source import Source
+from sealtrail.layout import GLOSSARY, POLICIES, SCHEMAS, policy_key, policy_pair_key, schema_key
+from sealtrail.source import MissingObjectError, Source
 
+_NAME = re.compile(rf"(?:{SCHEMAS}([0-9a-f]{{64}})\.avsc|{POLICIES}([0-9a-f]{{64}})\.toml|{GLOSSARY}([0-9a-f]{{64}})\.md)")
+_PAIR_NAME = re.compile(rf"{POLICIES}([0-9a-f]{{64}})\.txt")
 _PAIR = re.compile(rb"base ([0-9a-f]{64})\ntenant ([0-9a-f]{64})\n")
 
 
@@ -85,3 +87,28 @@ class Documents:
             except (EvidenceError, UnicodeDecodeError) as error:
                 found = f"{key}: {error}"
         return found
+
+
+def altered(source: Source, say: Callable[[str], None]) -> Iterator[str]:
+    """Names of documents of which a version is not what the digest in the name stands for; `say` is told what was not read."""
+    found = ""
+    for prefix in (SCHEMAS, POLICIES, GLOSSARY):
+        for stored in source.list(prefix):
+            if stored.is_marker or stored.key == found:
+                continue
+            try:
+                if not _is_its_names(stored.key, source.read(stored.key, stored.version)):
+                    found = stored.key
+                    yield found
+            except MissingObjectError:
+                continue  # gone since it was listed
+            except UndecidedError as error:
+                say(f"{stored.key}: {error}")
+
+
+def _is_its_names(key: str, data: bytes) -> bool:
+    """Whether these bytes may lie under a name; a name that states no digest asks for nothing."""
+    match, pair = _NAME.fullmatch(key), _PAIR_NAME.fullmatch(key)
+    if pair is not None:
+        return policy_pair_of(data, bytes.fromhex(pair[1])) is not None
+    return match is None or hashlib.sha256(data).hexdigest() == match[match.lastindex or 0]

@@ -54,9 +54,9 @@ class Emitters:
         self.repeated: dict[tuple[RunKey, int], list[tuple[int, bytes]]] = {}  # -> (seq of the duplicate, event id)
 
     @property
-    def runs(self) -> frozenset[RunKey]:
-        """Every run that was seen."""
-        return frozenset(self._runs)
+    def runs(self) -> dict[RunKey, int]:
+        """Every run that was seen, and the seq of its first record here."""
+        return {key: run.first_seq for key, run in self._runs.items()}
 
     @property
     def open_runs(self) -> int:

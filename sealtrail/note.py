@@ -29,7 +29,7 @@ COSIGNATURE = 0x04
 MAX_NOTE_SIZE = 65_536  # bytes; ours are under 2 KiB
 MAX_SIGNATURES = 100
 _PREFIX = "— "
-_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f]")  # all of ASCII but the newline
+_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")  # all but the newline: a terminal obeys C1 and DEL as well
 
 
 @dataclass(frozen=True, slots=True)

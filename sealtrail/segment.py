@@ -29,7 +29,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from sealtrail.avro import Codec, packaged, read_container, write_container
-from sealtrail.checkpoint import Sign
+from sealtrail.checkpoint import MAX_NUMBER, Sign
 from sealtrail.errors import EvidenceError
 from sealtrail.note import ED25519, NoteKey, format_note, note_signature, parse_note, verify_note
 from sealtrail.seal import Content, Signature, content_of
@@ -41,6 +41,7 @@ FRAME = Codec(packaged("frame"))
 ROWS = Codec('{"type": "array", "items": ' + packaged("row") + "}")
 
 _STATEMENT_CONTEXT = "sealtrail/segment/v1"
+_PARTING = re.compile(r"[\x00-\x20\x7f-\x9f]")  # what a reference's line is parted by, and what a terminal obeys
 _STATEMENT = re.compile(
     rf"{_STATEMENT_CONTEXT}\n"
     r"chain ([^\n]+)\n"
@@ -148,7 +149,7 @@ def decode_segment(data: bytes) -> Segment:
     """The segment of an object's bytes; its claims are not checked here.
 
     Raises:
-        EvidenceError: not exactly one canonical Segment record of a known version.
+        EvidenceError: not exactly one canonical Segment record of a known version, or one with a reference that cannot be.
     """
     records = read_container(data, SEGMENT)
     if len(records) != 1:
@@ -156,20 +157,35 @@ def decode_segment(data: bytes) -> Segment:
     value = records[0]
     if value["version"] != VERSION:
         raise EvidenceError(f"segment version {value['version']}; this verifier knows {VERSION}")
+    references = [Reference(r["name"], r["version"], r["sha256"], r["size"], r["rows"]) for r in value["contents"]]
+    check_references(references)
     return Segment(
         chain=value["chain"],
         first_seq=value["first_seq"],
         frontier=tuple(value["frontier"]),
         seals=tuple(value["seals"]),
         signatures=tuple((s["seq"], Signature(s["key_id"], s["value"])) for s in value["signatures"]),
-        contents=tuple(Reference(r["name"], r["version"], r["sha256"], r["size"], r["rows"]) for r in value["contents"]),
+        contents=tuple(references),
         checkpoint=value["checkpoint"],
         statement=value["statement"],
     )
 
 
+def check_references(references: Iterable[Reference]) -> None:
+    """Check that no other references have the same digest: a blank in a name would be one between fields.
+
+    Raises:
+        EvidenceError: a blank or a control character in a name or version, or a negative size or number of rows.
+    """
+    for number, r in enumerate(references):
+        if _PARTING.search(r.name) or _PARTING.search(r.version):
+            raise EvidenceError(f"reference {number}: a blank or control character in its name or version")
+        if min(r.size, r.rows) < 0:
+            raise EvidenceError(f"reference {number}: {r.size} bytes, {r.rows} rows")
+
+
 def references_digest(references: Iterable[Reference]) -> bytes:
-    """SHA-256 over one line a reference."""
+    """SHA-256 over one line a reference; one meaning alone for those that pass `check_references`."""
     digest = hashlib.sha256()
     for r in references:
         digest.update(f"{r.name} {r.version} {r.sha256.hex()} {r.size} {r.rows}\n".encode())
@@ -191,6 +207,8 @@ def parse_statement(text: str) -> Statement:
     if match is None:
         raise EvidenceError("not a segment's statement")
     chain, first, count, previous, references = match.groups()
+    if max(int(first), int(count)) > MAX_NUMBER:
+        raise EvidenceError("a statement's number beyond 63 bits")
     return Statement(chain, int(first), int(count), bytes.fromhex(previous), bytes.fromhex(references))
 
 

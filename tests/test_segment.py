@@ -22,6 +22,7 @@ from sealtrail.layout import (
     parse_segment_key,
     segment_key,
 )
+from sealtrail.note import parse_note
 from sealtrail.seal import Content, Signature
 from sealtrail.segment import (
     FRAME,
@@ -30,6 +31,7 @@ from sealtrail.segment import (
     Reference,
     Segment,
     Statement,
+    check_references,
     decode_frames,
     decode_segment,
     encode_frames,
@@ -60,7 +62,8 @@ from tests.archives import (
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 long = st.integers(0, 2**63 - 1)
 digest = st.binary(min_size=32, max_size=32)
-references = st.builds(Reference, text, text, digest, long, long)
+unparted = st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters=" "), max_size=30)
+references = st.builds(Reference, unparted, unparted, digest, long, long)
 contents = st.builds(Content, *(st.binary(min_size=n, max_size=n) for n in (16, 32, 32, 16)), content=st.binary(max_size=60))
 segments = st.builds(
     Segment,
@@ -178,8 +181,8 @@ def test_two_frames_of_the_same_rows_share_no_bytes_of_key_or_text() -> None:
 
 @given(
     text.filter(lambda name: bool(name) and "\n" not in name),
-    st.integers(0, 10**19 - 1),
-    st.integers(0, 10**19 - 1),
+    st.integers(0, 2**63 - 1),
+    st.integers(0, 2**63 - 1),
     digest,
     digest,
 )
@@ -245,6 +248,22 @@ def test_the_references_digest_depends_on_every_field_and_on_their_order() -> No
     )
     variants = [(one, other), (other, one), (one,), (), *((v, other) for v in changed)]
     assert len({references_digest(v) for v in variants}) == len(variants)
+
+
+@given(st.lists(references, max_size=3), st.lists(references, max_size=3))
+def test_lists_of_references_that_pass_have_one_digest_each(some: list[Reference], others: list[Reference]) -> None:
+    check_references([*some, *others])
+    assert (references_digest(some) == references_digest(others)) == (some == others)
+
+
+@pytest.mark.parametrize("line", ["first 4", "count 7"])
+def test_a_statements_numbers_are_as_large_as_a_long_at_most(line: str) -> None:
+    text = parse_note(built().segment(1).statement.encode()).text
+    name = line.split(maxsplit=1)[0]
+    assert parse_statement(text.replace(f"{line}\n", f"{name} {2**63 - 1}\n", 1))
+    for number in (str(2**63), "04", "-1", "+4", "4.0", "1e3", "٣"):
+        with pytest.raises(EvidenceError):
+            parse_statement(text.replace(f"{line}\n", f"{name} {number}\n", 1))
 
 
 def test_every_bit_of_the_notes_changed_leaves_less_sworn() -> None:

@@ -18,12 +18,13 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from schemas.registry import AUDIT_EVENT
 from sealtrail import certificate, checkpoint, layout, note, seal, signatures
 from sealtrail.avro import _container_header
 from sealtrail.certificate import Role
 from sealtrail.report import Report, Verdict
 from sealtrail.seal import ZERO_DIGEST, Signature, decode_seal, encode_seal, leaf_hash, seal_message
-from sealtrail.segment import Reference, Segment, decode_frames, encode_segment
+from sealtrail.segment import Reference, Segment, decode_frames, encode_segment, references_digest
 from sealtrail.verify import Trust, verify_archive
 from sinks.archive.checking import Entry
 from tests.archives import (
@@ -164,6 +165,41 @@ def other_statement(b: Built, edit: Callable[[Segment], Segment], segment: int =
     )
 
 
+def both_notes(b: Built, segment: int, other: int) -> Archive:
+    """Checkpoint and statement of another segment of the chain."""
+    notes = b.segment(other)
+    return b.edited(segment, lambda s: replace(s, checkpoint=notes.checkpoint, statement=notes.statement))
+
+
+def merged_references(s: Segment) -> Segment:
+    """The first two references as one whose name holds the first one's line: the lines under the statement stay as they are."""
+    one, two, *others = s.contents
+    line = f"{one.name} {one.version} {one.sha256.hex()} {one.size} {one.rows}\n"
+    merged = replace(s, contents=(replace(two, name=line + two.name), *others))
+    assert references_digest(merged.contents) == references_digest(s.contents)
+    return merged
+
+
+def no_statement_and_no_tail(b: Built) -> Archive:
+    """Two damages: where no statement says where the segment ends, the next one's name does."""
+    return b.edited(1, lambda s: replace(s, statement="", seals=s.seals[:-2]))
+
+
+def backdated(b: Built) -> Archive:
+    """Segment 1 with a checkpoint of a time long before its seals', by the archive's own key."""
+    return b.edited(1, lambda s: replace(s, checkpoint=checkpoint_of(flat(b)[:11], time_s=START_S - 1000)))
+
+
+def signed_by_another(b: Built, *segments: int) -> Archive:
+    """In each of these segments the last seal signed anew by sealer-2."""
+    archive = b.archive
+    for index in segments:
+        segment = b.segment(index)
+        changed = signature_by("sealer-2", segment.next_seq - 1)(segment)
+        archive = archive.replaced(b.key(index), encode_segment(changed))
+    return archive
+
+
 def exchanged(b: Built) -> Archive:
     """Segments 1 and 2 under each other's name."""
     one, two = b.key(1), b.key(2)
@@ -173,6 +209,12 @@ def exchanged(b: Built) -> Archive:
 def extra_line(text: str) -> str:
     """A note with one more signature, of a name nobody knows."""
     return text + "— stranger " + base64.b64encode(bytes(68)).decode() + "\n"
+
+
+def other_order(text: str) -> str:
+    """A note with its last two signatures in each other's place."""
+    *lines, one, two = text.splitlines(keepends=True)
+    return "".join([*lines, two, one])
 
 
 def first_contents(b: Built, segment: int = 1) -> Reference:
@@ -242,6 +284,11 @@ def block(b: Built, segment: int) -> bytes:
     data = b.archive.data(b.key(segment))
     marker = data.index(b"null\x00") + 5 + 16
     return data[marker:]
+
+
+def event_schema() -> str:
+    """The key of the schema that events are written with."""
+    return layout.schema_key(AUDIT_EVENT.sha256)
 
 
 def b_class(segment: int) -> str:
@@ -314,7 +361,7 @@ CASES = [
     Case("all in reverse", edited(1, with_seals(lambda s: s[::-1])), (("REORDERED", 4, 7),)),
     Case("a record twice in a row", lambda b: copied(b, 3, 4), (("INSERTED", 7, 1),)),
     Case("an earlier record again later", lambda b: copied(b, 1, 5), (("INSERTED", 5, 1),)),
-    Case("a later record again earlier", lambda b: copied(b, 5, 2), (("INSERTED", 6, 1),)),
+    Case("a later record again earlier", lambda b: copied(b, 5, 2), (("INSERTED", 9, 1),)),
     Case("a record again at the end", lambda b: copied(b, 1, 7), (("INSERTED", 5, 1),)),
     Case(
         "a forged record inserted",
@@ -322,6 +369,49 @@ CASES = [
         (("INSERTED", 7, 1),),
     ),
     Case("rubbish inserted", edited(1, with_seals(lambda s: [*s[:3], b"nothing", *s[3:]])), (("INSERTED", 7, 1),)),
+    Case(
+        "a stretch again directly after itself",
+        edited(1, with_seals(lambda s: [*s[:5], *s[2:5], *s[5:]])),
+        (("INSERTED", 6, 1), ("INSERTED", 7, 1), ("INSERTED", 8, 1)),
+    ),
+    Case(
+        "a stretch again before itself",
+        edited(1, with_seals(lambda s: [s[0], *s[4:7], *s[1:]])),
+        (("INSERTED", 8, 1), ("INSERTED", 9, 1), ("INSERTED", 10, 1)),
+    ),
+    Case(
+        "rubbish inserted twice in a row",
+        edited(1, with_seals(lambda s: [*s[:3], b"nothing", b"", *s[3:]])),
+        (("INSERTED", 7, 1), ("INSERTED", 7, 1)),
+    ),
+    Case("rubbish at a segment's end", edited(1, with_seals(lambda s: [*s, b"nothing", b""])), (("INSERTED", 11, 2),)),
+    Case(
+        "another chain's records inserted",
+        lambda b: b.edited(1, with_seals(lambda s: [*s[:3], *b.segment(1, CHAINS[1]).seals[2:4], *s[3:]])),
+        (("INSERTED", 7, 1), ("INSERTED", 7, 1)),
+    ),
+    Case(
+        "an earlier segment's records inserted",
+        lambda b: b.edited(1, with_seals(lambda s: [*s[:3], *b.segment(0).seals[1:3], *s[3:]])),
+        (("INSERTED", 7, 1), ("INSERTED", 7, 1)),
+    ),
+    Case(
+        "a later segment's records at the end",
+        lambda b: b.edited(1, with_seals(lambda s: [*s, *b.segment(4).seals[1:3]])),
+        (("INSERTED", 11, 2),),
+    ),
+    Case(
+        "a later segment's records in these records' places",
+        lambda b: b.edited(1, with_seals(lambda s: [*s[:2], *b.segment(4).seals[1:4], *s[5:]])),
+        (("ALTERED", 6, 1), ("ALTERED", 7, 1), ("ALTERED", 8, 1)),
+    ),
+    Case("a number changed to a neighbour's", edited(1, at(4, reseal(seq=9))), (("ALTERED", 8, 1),)),
+    Case("a number changed to the last one's", edited(1, at(5, reseal(seq=10))), (("ALTERED", 9, 1),)),
+    Case(
+        "the last record forged before itself",
+        edited(1, with_seals(lambda s: [*s[:6], reseal(scope=bytes(16))(s[6]), s[6]])),
+        (("INSERTED", 10, 1),),
+    ),
     Case("records appended", lambda b: b.edited(4, with_seals(lambda s: s + appended(b))), (("INSERTED", 23, 2),)),
     Case("a segment's tail cut", edited(1, with_seals(lambda s: s[:-2])), (("TRUNCATED", 9, 2),)),
     Case("the last segment's tail cut", edited(4, with_seals(lambda s: s[:-1])), (("TRUNCATED", 22, 1),)),
@@ -357,6 +447,13 @@ CASES = [
         "a copy under an in-between name",
         lambda b: put(b, layout.segment_key(CHAINS[0], 6), b.archive.data(b.key(1))),
         (("ALTERED", 6, 5), ("FORKED", 6, 5)),
+        copied=True,
+    ),
+    Case(
+        "a copy under a name within the last, with a checkpoint of that",
+        lambda b: put(b, layout.segment_key(CHAINS[0], 20), b.archive.data(b.key(1))),
+        (("ALTERED", 20, 1), ("FORKED", 20, 3)),
+        trusted=5,
         copied=True,
     ),
     # signatures
@@ -431,12 +528,26 @@ CASES = [
         (("BAD-SIGNATURE", 18, 5),),
     ),
     Case(
+        "the last checkpoint's signatures in another order",
+        edited(4, lambda s: replace(s, checkpoint=other_order(s.checkpoint))),
+        (("BAD-SIGNATURE", 18, 5),),
+    ),
+    Case(
         "one more signature on the last statement",
         edited(4, lambda s: replace(s, statement=extra_line(s.statement))),
         (("ALTERED", 18, 5),),
     ),
     Case(
         "another segment's statement", lambda b: b.edited(1, lambda s: replace(s, statement=b.segment(2).statement)), (WHOLE_1,)
+    ),
+    Case("both notes of another segment", lambda b: both_notes(b, 1, 3), (WHOLE_1, WHOLE_1)),
+    Case("both notes of another segment, in the last", lambda b: both_notes(b, 4, 3), 2 * (("ALTERED", 18, 5),)),
+    Case("a segment and its tail cut with no statement", no_statement_and_no_tail, (WHOLE_1, ("TRUNCATED", 9, 2))),
+    Case("sworn before its seals were made", backdated, (WHOLE_1,)),
+    Case(
+        "two segments, another certified sealer's word in each",
+        lambda b: signed_by_another(b, 1, 2),
+        (WHOLE_1, ("ALTERED", 11, 6)),
     ),
     Case("no statement", edited(1, lambda s: replace(s, statement="")), (WHOLE_1,)),
     Case(
@@ -451,6 +562,7 @@ CASES = [
         (("ALTERED", 0, 4), *(("MISSING", n, 1) for n in range(4))),
     ),
     Case("references in another order", edited(1, lambda s: replace(s, contents=s.contents[::-1])), (WHOLE_1,)),
+    Case("two references told as one of the same digest", edited(1, merged_references), (WHOLE_1,)),
     Case("a frontier hash", edited(2, lambda s: replace(s, frontier=(bytes(32), *s.frontier[1:]))), (("ALTERED", 11, 1),)),
     Case("a frontier hash too few", edited(2, lambda s: replace(s, frontier=s.frontier[1:])), (("ALTERED", 11, 1),)),
     Case("a frontier where there was nothing", edited(0, lambda s: replace(s, frontier=(bytes(32),))), (("ALTERED", 0, 1),)),
@@ -472,6 +584,17 @@ CASES = [
         lambda b: b.archive.replaced(first_contents(b).name, b.archive.data(b.segment(1, CHAINS[1]).contents[0].name)),
         of_object(built(), 1, "ALTERED"),
         undecided=True,
+    ),
+    Case(
+        "a schema's text changed",
+        lambda b: b.archive.replaced(event_schema(), b.archive.data(event_schema()).replace(b"AuditEvent", b"AuditEveNt", 1)),
+        (("ALTERED", None, 1),),
+        undecided=True,
+    ),
+    Case(
+        "a policy's text that is not its name's",
+        lambda b: put(b, layout.policy_key(bytes(32)), b"[class]"),
+        (("ALTERED", None, 1),),
     ),
     # versions and locks
     Case("a delete marker", lambda b: with_markers(b, b.key(1)), (("HIDDEN", 4, 1),)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import os
@@ -20,7 +21,7 @@ from sealtrail.avro import Codec
 from sealtrail.certificate import Role
 from sealtrail.emitters import OPEN_EVENT
 from sealtrail.errors import UndecidedError
-from sealtrail.links import Run, broken_links, number
+from sealtrail.links import Run, broken_links, place
 from sealtrail.local import LocalCopy
 from sealtrail.merkle import root_of
 from sealtrail.note import format_note, note_signature
@@ -36,6 +37,7 @@ from tests.archives import (
     AUDIENCE,
     CHAINS,
     ROOT,
+    START_S,
     TENANTS,
     Archive,
     Built,
@@ -148,12 +150,51 @@ def test_a_source_without_locks_is_said_to_be_one() -> None:
     assert any("locks were not checked" in caveat for caveat in report.caveats)
 
 
-def test_an_older_schema_version_under_a_newer_one_still_reads() -> None:
+def test_an_older_schema_version_under_a_newer_one_still_reads_and_the_newer_one_is_found() -> None:
     archive = built().archive.copy()
     for key in archive.keys("schemas/"):
         archive.put(key, b"not it")
         archive.put(key, None)
+    report = verify(archive)
+    assert report.verdicts == {Verdict.VALID: 46}
+    assert [(f.kind, f.step, f.seq, f.where) for f in report.findings] == [
+        ("ALTERED", 11, None, key) for key in archive.keys("schemas/")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("key", "good", "bad"),
+    [
+        (layout.policy_key(hashlib.sha256(b"a = 1\n").digest()), b"a = 1\n", b"a = 2\n"),
+        (f"glossary/{hashlib.sha256(b'words').hexdigest()}.md", b"words", b""),
+        (
+            layout.policy_pair_key(hashlib.sha256(bytes(64)).digest()),
+            layout.policy_pair_text(bytes(32), bytes(32)).encode(),
+            layout.policy_pair_text(bytes(32), b"\1" * 32).encode(),
+        ),
+        ("policies/README", b"anything", None),
+    ],
+)
+def test_a_document_that_is_not_its_names_is_altered_whether_a_record_needs_it_or_not(
+    key: str, good: bytes, bad: bytes | None
+) -> None:
+    archive = built().archive.copy()
+    archive.put(key, good)
     assert verify(archive).good
+    if bad is not None:
+        report = verify(archive.replaced(key, bad))
+        assert [(f.kind, f.step, f.chain, f.seq, f.where) for f in report.findings] == [("ALTERED", 11, "", None, key)]
+        assert report.verdicts == {Verdict.VALID: 46}
+
+
+def test_a_document_that_the_store_does_not_give_is_said_to_be_unread() -> None:
+    archive = built().archive
+    key = f"glossary/{hashlib.sha256(b'words').hexdigest()}.md"
+    archive = archive.copy()
+    archive.put(key, b"words")
+    report = verify(Silent(archive, key))  # type: ignore[arg-type]
+    assert report.good
+    assert any(key in caveat for caveat in report.caveats)
 
 
 # What those who hold keys can do wrong
@@ -326,6 +367,26 @@ def test_what_a_sealer_did_wrong_is_found_at_the_seal_that_did_it(
     assert not report.good
 
 
+def in_two_chains() -> Built:
+    """A run that shows in both chains, in the second after two other seals."""
+    chains = {}
+    for chain in CHAINS:
+        script, run = ChainScript(chain), RunScript("github", epoch(1))
+        script.genesis()
+        if chain == CHAINS[1]:
+            script.gap(5)
+        script.open(run)
+        script.event(run)
+        script.heartbeat()
+        chains[chain] = [script.entries]
+    return build(chains)
+
+
+def test_a_run_that_shows_in_two_chains_is_inserted_where_it_begins_in_the_second() -> None:
+    report = verify(in_two_chains().archive)
+    assert [(f.kind, f.step, f.chain, f.seq, f.count) for f in report.findings] == [("INSERTED", 13, CHAINS[1], 2, 1)]
+
+
 def test_a_chain_that_does_not_begin_with_genesis_is_found() -> None:
     script, run = ChainScript(), RunScript("github", epoch(1))
     script.open(run)
@@ -370,6 +431,42 @@ def test_a_kept_checkpoint_that_no_certified_key_signed_is_a_finding_never_ignor
     assert findings(verify(archive, trusted=trusted)) == [("TRUNCATED", 18, 5)]
     gone = archive.without(layout.certificate_key(hashlib.sha256(public_of("archive-2")).digest()))
     assert findings(verify(gone, trusted=trusted)) == [("UNKNOWN-KEY", 0, 1)]
+
+
+def test_a_kept_checkpoint_must_be_genuine_as_one_in_the_archive_is() -> None:
+    entries, archive = flat(built()), built().archive.copy()
+    expired = certificate("archive-expired", Role.ARCHIVE, after_s=START_S - 3600)
+    archive.put(layout.certificate_key(hashlib.sha256(public_of("archive-expired")).digest()), expired)
+    good = checkpoint_of(entries)
+    *lines, one, two = good.splitlines(keepends=True)
+    stranger = "— stranger " + base64.b64encode(bytes(68)).decode() + "\n"
+    kept = {
+        "outside its key's time": checkpoint_of(entries, archive_key="archive-expired"),
+        "of a key elsewhere": checkpoint_of(entries, archive_key="archive-elsewhere"),
+        "one signature more": good + stranger,
+        "one less": "".join([*lines, one]),
+        "in another order": "".join([*lines, two, one]),
+        "another chain's": checkpoint_of(flat(built(), CHAINS[1])),
+        "no checkpoint": "rubbish",
+    }
+    assert verify(archive, trusted=good).good
+    for name, checkpoint in kept.items():
+        report = verify(archive, trusted=checkpoint)
+        told = [(f.kind, f.step, f.chain, f.seq, f.count) for f in report.findings]
+        assert told == [("UNKNOWN-KEY", 14, CHAINS[0], 0, 1)], name
+
+
+def test_a_segment_that_begins_within_another_is_a_fork_and_set_aside_whoever_signed_it() -> None:
+    """The bytes do not tell which of the two was there first: the chain goes on with the one that begins first."""
+    made, archive = Archive(), built().archive.copy()
+    archive_segments(made, [flat(built())[:6], flat(built())[6:15]])
+    archive.objects |= {
+        k: made.objects[k] for k in made.objects if k == layout.segment_key(CHAINS[0], 6) or "/0-00000000000000000006" in k
+    }
+    report = verify(archive, trusted=checkpoint_of(flat(built())))
+    assert [(f.kind, f.step, f.seq, f.count) for f in report.findings] == [("FORKED", 4, 6, 5)]
+    assert report.verdicts == {Verdict.VALID: 46}
+    assert report.orphans == 0
 
 
 def test_a_rotated_archive_key_is_accepted_at_the_boundary_of_two_segments() -> None:
@@ -625,9 +722,7 @@ def test_damaged_contents_in_a_chain_with_duplicates_are_findings_in_the_second_
             assert not verify(b.archive.replaced(reference.name, damaged)).good
 
 
-@pytest.mark.parametrize(
-    "name", ["", "\0", "a\0b", "x" * 5000, "..", "../" * 40 + "etc/passwd", "/etc/passwd", "chains", "\n", "é" * 300]
-)
+@pytest.mark.parametrize("name", ["", "x" * 5000, "..", "../" * 40 + "etc/passwd", "/etc/passwd", "chains", "é" * 300])
 def test_a_reference_to_a_name_that_no_file_can_have_is_a_missing_object(name: str, tmp_path: Path) -> None:
     b = built_small()
     segment = b.segment(0)
@@ -636,6 +731,18 @@ def test_a_reference_to_a_name_that_no_file_can_have_is_a_missing_object(name: s
     report = verify_archive(LocalCopy(tmp_path), Trust(ROOT, openers(*TENANTS)))
     assert not report.good
     assert (FindingKind.MISSING, 11) in {(f.kind, f.step) for f in report.findings}
+
+
+@pytest.mark.parametrize("field", ["name", "version"])
+@pytest.mark.parametrize("text", ["\0", "a\0b", "\n", " ", "a b", "\t", "\r", "\x7f", "\x85", "\x9f"])
+def test_a_reference_with_a_blank_or_control_character_makes_its_object_no_segment(field: str, text: str) -> None:
+    b = built_small()
+    segment = b.segment(0)
+    reference = replace(segment.contents[0], **{field: text})  # type: ignore[arg-type]  # both are strings
+    changed = replace(segment, contents=(reference, *segment.contents[1:]))
+    sworn_to = replace(changed, statement=statement_of(changed, bytes(32)))  # by the archive's key itself
+    report = verify(b.archive.replaced(b.key(0), encode_segment(sworn_to)))
+    assert [(f.kind, f.step, f.seq, f.count) for f in report.findings] == [("ALTERED", 3, 0, 1)]
 
 
 @given(st.data())
@@ -688,10 +795,19 @@ def test_any_shuffle_of_seals_is_located_within_the_segment_or_is_none(acts: lis
 def test_claimed_numbers_of_any_size_cost_nothing() -> None:
     seal = decode_seal(built_small().segment(0).seals[3])
     wild = [replace(seal, seq=2**62 - n * 2**40, prev=bytes(32)) for n in range(2000)]
-    run = Run(wild, [bytes([n % 256]) * 32 for n in range(2000)], 0, None)
-    positions, damages = number(run, 2**63)
-    assert len(positions) == 2000
-    assert len(damages) + len(broken_links(run, positions, damages, frozenset())) <= 4000
+    run = Run(wild, [bytes([n % 256]) * 32 for n in range(2000)], 0, 2**63, None)
+    placed = place(run, lambda _: False)
+    assert len(placed.positions) == len(placed.holders) == 2000
+    assert len(placed.damages) + len(broken_links(run, placed.holders, placed.damages, frozenset())) <= 4000
+
+
+def test_one_number_claimed_by_all_costs_no_more_than_another() -> None:
+    seal = decode_seal(built_small().segment(0).seals[3])
+    run = Run([replace(seal, seq=7 + n % 2) for n in range(50_000)], [bytes(32)] * 50_000, 0, 20, None)
+    placed = place(run, lambda _: False)
+    assert sorted(placed.holders) == [7, 8]
+    # Numbers 0 to 6 are gone, others stand in the places of 9 to 19, and all but these and the two are extra.
+    assert len(placed.damages) == 1 + 11 + (50_000 - 2 - 11)
 
 
 # The command

@@ -25,6 +25,7 @@ from sealtrail.seal import ZERO_DIGEST, Kind, LogClass, decode_seal, leaf_hash
 from sealtrail.segment import (
     Reference,
     Segment,
+    check_references,
     decode_segment,
     encode_frames,
     encode_segment,
@@ -201,8 +202,9 @@ def build_segment(
     what is signed always extends it.
 
     Raises:
-        EvidenceError: the entries do not continue the head.
+        EvidenceError: the entries do not continue the head, or the store gave a version that a reference cannot carry.
     """
+    check_references(references)
     position = head.position
     if entries[0].seal.seq != position.next_seq or entries[0].seal.prev != position.prev:
         raise EvidenceError(

@@ -22,29 +22,22 @@ function openFrame(frame, keys) {
   return plain && refusedAsNull(() => parseRows(plain));
 }
 
-// { state: 'MISSING' | 'ALTERED' | 'UNDECIDED' | 'READ', name, reference, rows: [{ …row, frame }] }
+// { name, reference, rows: [{ …row, frame }], failed: what is wrong with it or its frames, closed: whether a key is lacking }
 function openObject(reference, { record, objects, keys }) {
-  const name = contentsName(reference.name);
-  const result = (state, rows = []) => ({ state, name, reference, rows });
+  const result = { name: contentsName(reference.name), reference, rows: [], failed: [], closed: false };
   const bytes = objects.get(reference.name);
-  if (!bytes) return result('MISSING');
-  if (BigInt(bytes.length) !== reference.size || !sha256(bytes).equals(reference.sha256)) return result('ALTERED');
-  if (name?.chain !== record.chain || name.first !== record.first_seq) return result('ALTERED');
-  const frames = refusedAsNull(() => readContainer(bytes, SCHEMA.frame));
-  if (!frames) return result('ALTERED');
-  const rows = [];
-  let closed = false;
+  if (!bytes) return { ...result, failed: ['MISSING'] };
+  const same = BigInt(bytes.length) === reference.size && sha256(bytes).equals(reference.sha256);
+  const frames = same && refusedAsNull(() => readContainer(bytes, SCHEMA.frame));
+  if (!frames || frames.some((f) => f.version !== 1)) return { ...result, failed: ['ALTERED'] };
   for (const frame of frames) {
-    if (frame.version !== 1 || frame.chain !== record.chain || whole(frame.first_seq) !== record.first_seq
-      || frame.log_class !== name.logClass) return result('ALTERED');
+    if (frame.chain !== record.chain || whole(frame.first_seq) !== record.first_seq) { result.failed.push('INSERTED'); continue; }
     const opened = openFrame(frame, keys);
-    if (opened === null) return result('ALTERED');
-    if (opened === undefined) closed = true;
-    else for (const row of opened) rows.push(Object.assign(row, { frame, seq: whole(row.seq) }));
+    if (opened === null) result.failed.push('ALTERED');
+    else if (opened === undefined) result.closed = true;
+    else for (const row of opened) result.rows.push(Object.assign(row, { frame, seq: whole(row.seq) }));
   }
-  const count = BigInt(rows.length);
-  if (closed ? count > reference.rows : count !== reference.rows) return result('ALTERED', rows);
-  return result(closed ? 'UNDECIDED' : 'READ', rows);
+  return result;
 }
 
 // The event or note of a row: { value }, or { state } where it is not one.
@@ -64,36 +57,42 @@ function readContent(row, seal, schemas) {
 
 // Adds findings of step 11 to the segment's; keeps in it good the seals whose content was read, and returns those contents.
 export function checkContents(segment, { objects, keys, schemas }) {
-  const { record, slots, flagged, first } = segment;
+  const { record, slots, flagged, first, n } = segment;
   const { chain } = record;
   const say = (finding, seq, count = 1) => segment.findings.push({ finding, step: 11, chain, seq, count });
   const opened = record.contents.map((reference) => openObject(reference, { record, objects, keys }));
 
   const rows = new Map();
   for (const object of opened) {
-    if (object.state === 'ALTERED' || object.state === 'MISSING') continue;
+    object.counted = 0;
     for (const row of object.rows) {
-      if (flagged.has(row.seq)) continue;
-      if (!slots.has(row.seq) || rows.has(row.seq)) say('INSERTED', row.seq);
-      else rows.set(row.seq, row);
+      if (row.seq < first || row.seq >= first + n || rows.has(row.seq)) { say('INSERTED', row.seq); continue; }
+      rows.set(row.seq, row);
+      object.counted++;
     }
   }
   const unread = new Set(); // seals of which something else was said, or nothing can be
   const waiting = () => [...slots.values()].map((i) => i.seal).filter((s) => !rows.has(s.seq) && !unread.has(s.seq) && !flagged.has(s.seq))
     .sort((a, b) => a.seq - b.seq);
+  const lacking = waiting();
   for (const object of opened) {
-    if (object.state === 'READ') continue;
-    // Which seals' contents such an object held, its name tells: their class and, as lock date, their retain_until.
-    const stated = Math.max(0, whole(object.reference.rows));
-    const held = waiting().filter((s) => s.log_class.toLowerCase() === object.name?.logClass && dateOf(s.retain_until) === object.name.date)
-      .slice(0, stated);
-    if (object.state !== 'UNDECIDED') say(object.state, held[0]?.seq ?? first, stated);
-    for (const s of held) unread.add(s.seq);
+    // Which seals' contents such an object held, its name tells: their class and, as a rule, their retain_until.
+    const ofClass = lacking.filter((s) => s.log_class.toLowerCase() === object.name?.logClass);
+    const ofDate = ofClass.filter((s) => dateOf(s.retain_until) === object.name.date);
+    const held = [ofDate, ofClass, lacking].find((list) => list.length) ?? [];
+    for (const finding of object.failed) {
+      say(finding, held[0]?.seq ?? first, Math.max(1, whole(object.reference.rows)));
+      for (const s of held) unread.add(s.seq);
+    }
+    const read = !object.closed && !object.failed.length;
+    if (read && !lacking.length && BigInt(object.counted) !== object.reference.rows) say('ALTERED', first);
   }
+  if (opened.some((object) => object.closed)) for (const s of lacking) unread.add(s.seq);
   for (const s of waiting()) { say('MISSING', s.seq); unread.add(s.seq); }
 
   const contents = [];
   for (const [seq, row] of rows) {
+    if (!slots.has(seq) || flagged.has(seq)) continue;
     const { seal } = slots.get(seq);
     const fits = contentDigest(row).equals(seal.content_digest) && row.frame.log_class === seal.log_class.toLowerCase();
     const { state, value } = fits ? readContent(row, seal, schemas) : { state: 'ALTERED' };

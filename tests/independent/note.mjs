@@ -38,14 +38,21 @@ export function parseVkey(s) {
   return { name: m[1], key: new PublicKey(key.subarray(1)) };
 }
 
+// A decimal of a note: as large as an Avro long at most.
+function decimal(s) {
+  const n = BigInt(s);
+  if (n >= 2n ** 63n) refuse('number beyond 63 bits');
+  return whole(n);
+}
+
 export function parseNote(bytes, most = 65536) {
   if (bytes.length > most) refuse('note too large');
-  const whole = text(bytes);
-  if (/[^\P{Cc}\n]/u.test(whole)) refuse('control character');
-  const cut = whole.lastIndexOf('\n\n');
-  if (cut < 0 || !whole.endsWith('\n')) refuse('no note');
-  const body = whole.slice(0, cut + 1);
-  const signatures = whole.slice(cut + 2, -1).split('\n').map((line) => {
+  const all = text(bytes);
+  if (/[^\P{Cc}\n]/u.test(all)) refuse('control character');
+  const cut = all.lastIndexOf('\n\n');
+  if (cut < 0 || !all.endsWith('\n')) refuse('no note');
+  const body = all.slice(0, cut + 1);
+  const signatures = all.slice(cut + 2, -1).split('\n').map((line) => {
     const m = /^— ([^\s+]+) (\S+)$/.exec(line) ?? refuse('signature line');
     const raw = base64(m[2]);
     if (raw.length < 5) refuse('signature too short');
@@ -62,11 +69,10 @@ export function parseCheckpoint(bytes) {
   const root = base64(m[3]);
   if (!isChain(m[1]) || root.length !== 32) refuse('origin or root');
   if (note.signatures.length !== 2 || note.signatures.some((s) => s.name !== m[1])) refuse('two signatures of the chain');
-  const plain = note.signatures.find((s) => s.value.length === 64);
-  const timed = note.signatures.find((s) => s.value.length === 72);
-  if (!plain || !timed) refuse('two signatures, plain and timed');
+  const [plain, timed] = note.signatures;
+  if (plain.value.length !== 64 || timed.value.length !== 72) refuse('two signatures, plain and timed');
   const seconds = timed.value.readBigUInt64BE();
-  return { note, origin: m[1], size: whole(BigInt(m[2])), root, plain, timed, seconds };
+  return { note, origin: m[1], size: decimal(m[2]), root, plain, timed, seconds };
 }
 
 // The certified archive key of which both signatures are, or null.
@@ -100,7 +106,7 @@ export function parseStatement(bytes, chain) {
   const note = parseNote(bytes);
   const m = STATEMENT.exec(note.text) ?? refuse('text of a statement');
   if (note.signatures.length !== 1 || note.signatures[0].name !== chain) refuse('one signature of the chain');
-  return { note, chain: m[1], first: whole(BigInt(m[2])), count: whole(BigInt(m[3])), previous: m[4], references: m[5] };
+  return { note, chain: m[1], first: decimal(m[2]), count: decimal(m[3]), previous: m[4], references: m[5] };
 }
 
 // ---- certificates

@@ -43,7 +43,6 @@ export const CHAIN = `${NAME}/${NAME}/${NAME}\\.[0-9a-f]{8}\\.(?:0|[1-9][0-9]*)/
 const chainPattern = new RegExp(`^${CHAIN}$`);
 export const isChain = (s) => chainPattern.test(s) && !s.includes('\n');
 
-const DAY = 86_400_000n;
 export function dateOf(ms) {
   const date = new Date(Number(ms));
   return Number.isNaN(date.getTime()) ? 'beyond any date' : date.toISOString().slice(0, 10);
@@ -58,8 +57,6 @@ export function parseSeal(bytes) {
   if (s.version !== 1) refuse('version');
   if (s.routes < 0 || s.routes > 15) refuse('routes');
   if (s.seq < 0n || s.source_offset < 0n || s.source_count < 0n) refuse('negative number');
-  if ((s.seq === 0n) !== (s.kind === 'GENESIS')) refuse('GENESIS is seq 0 and it alone');
-  if (s.retain_until % DAY !== 0n) refuse('retain_until is no midnight');
   if (!isChain(s.chain)) refuse('name of a chain');
   s.seq = whole(s.seq);
   return s;
@@ -82,6 +79,10 @@ export function parseSegment(bytes) {
   if (s.version !== 1) refuse('version');
   if (!isChain(s.chain) || s.first_seq < 0n) refuse('chain or first seq');
   s.first_seq = whole(s.first_seq);
+  for (const r of s.contents) {
+    if (/[\x00-\x20\x7f-\x9f]/.test(r.name + r.version)) refuse('reference with a blank or control character');
+    if (r.size < 0n || r.rows < 0n) refuse('reference of a negative number');
+  }
   for (const g of s.signatures) g.seq = g.seq < 0n ? -1 : whole(g.seq);
   return s;
 }

@@ -17,30 +17,35 @@ function readStatement(record, checkpoint, keyring) {
   const { chain } = record;
   try {
     const statement = parseStatement(Buffer.from(record.statement), chain);
+    if (statement.chain !== chain || statement.first !== record.first_seq) return { statement: null, problem: 'ALTERED' };
     const keys = checkpoint ? [checkpoint.cert] : keyring.of('archive', chain);
     if (!keys.some((c) => c.key.signed(statement.note, chain))) return { statement: null, problem: 'BAD-SIGNATURE' };
-    if (statement.chain !== chain || statement.first !== record.first_seq) return { statement: null, problem: 'ALTERED' };
-    const problem = statement.references === referencesDigest(record.contents) ? null : 'ALTERED';
-    return { statement, problem };
+    const lies = record.first_seq === 0 && statement.previous !== ZEROS;
+    return { statement, problem: lies || statement.references !== referencesDigest(record.contents) ? 'ALTERED' : null };
   } catch (e) {
     if (e instanceof Refused) return { statement: null, problem: 'ALTERED' };
     throw e;
   }
 }
 
+// Step 7, one seal alone: null if the signature holds, or the finding.
+function judge({ seal, hash }, given, chain, keyring) {
+  if (!given) return 'BAD-SIGNATURE';
+  const cert = keyring.find('sealer', given.key_id.toString('hex'));
+  if (!cert || !chain.startsWith(`${cert.name}/`)) return 'UNKNOWN-KEY';
+  if (!cert.key.verifies(signedBytes(hash), given.value)) return 'BAD-SIGNATURE';
+  if (!cert.covers(seal.sealed_at) || seal.seq >= keyring.limit(cert.id, chain)) return 'UNKNOWN-KEY';
+  return seal.signed ? null : 'BAD-SIGNATURE';
+}
+
 // Step 7: Map(seq -> null if the signature holds, or the finding).
 function judgeSignatures(record, slots, keyring) {
   const verdicts = new Map();
   let last = -1;
-  for (const { seq, key_id: id, value } of record.signatures) {
+  for (const given of record.signatures) {
+    const { seq } = given;
     const item = slots.get(seq);
-    let verdict = 'BAD-SIGNATURE';
-    if (item?.seal.signed && seq > last) {
-      const cert = keyring.find('sealer', id.toString('hex'));
-      const counts = cert && record.chain.startsWith(`${cert.name}/`) && cert.covers(item.seal.sealed_at) && seq < keyring.limit(cert.id, record.chain);
-      if (!counts) verdict = 'UNKNOWN-KEY';
-      else if (cert.key.verifies(signedBytes(item.hash), value)) verdict = null;
-    }
+    const verdict = item && seq > last ? judge(item, given, record.chain, keyring) : 'BAD-SIGNATURE';
     verdicts.set(seq, verdicts.has(seq) ? 'BAD-SIGNATURE' : verdict);
     last = seq;
   }
@@ -48,11 +53,18 @@ function judgeSignatures(record, slots, keyring) {
   return verdicts;
 }
 
-// Steps 8 and 9 between two seals that follow each other.
-function follows(before, seal, say) {
-  if (before && before.source_offset + before.source_count !== seal.source_offset) say('HOLES', 8, seal.seq);
-  else if (!countFits(seal)) say('HOLES', 8, seal.seq);
-  if (before && seal.sealed_at < before.sealed_at) say('ALTERED', 9, seal.seq);
+// Steps 8 and 9, of a segment whose seals are those of its checkpoint.
+function judgeTimes(items, checkpoint, passed, say) {
+  const late = [];
+  for (const { seal, number } of items) {
+    const follows = passed.offset === null || passed.offset === seal.source_offset;
+    if (!follows || !countFits(seal) || (number === 0) !== (seal.kind === 'GENESIS')) say('HOLES', 8, number);
+    passed.offset = seal.source_offset + seal.source_count;
+    if (seal.sealed_at < passed.sealedAt) say('ALTERED', 9, number);
+    passed.sealedAt = seal.sealed_at;
+    if (seal.sealed_at > checkpoint.seconds * 1_000_000n + MINUTE) late.push(number);
+  }
+  if (late.length) say('ALTERED', 9, late[0], late.length);
 }
 
 // Stretches of numbers; a signed count may be larger than anything worth a set.
@@ -66,79 +78,75 @@ class Ranges {
   has(seq) { return this.single.has(seq) || this.long.some(([from, to]) => from <= seq && seq < to); }
 }
 
+// Step 5: how many seals a segment should hold.
+function countOf(items, { first, statement, next, isSigned }) {
+  if (statement) return statement.count;
+  if (next !== null) return next - first;
+  const last = items.at(-1);
+  return last?.number >= first && isSigned(last) ? last.number + 1 - first : items.length;
+}
+
 // before: what the segment before left, or null if that one is missing or could not be used. next: first seq of the next object.
-export function checkSegment({ record, bytes, before, next, keyring }) {
+// passed: what the seals so far came to: { offset, sealedAt }.
+export function checkSegment({ record, bytes, before, next, keyring, passed }) {
   const { chain, first_seq: first } = record;
   const findings = [];
   const say = (finding, step, seq, count = 1) => findings.push({ finding, step, chain, seq, count });
   const items = readSeals(record.seals, chain);
 
-  const checkpoint = genuineCheckpoint(Buffer.from(record.checkpoint), chain, keyring);
-  const said = readStatement(record, checkpoint, keyring);
-  const { statement } = said;
-  // How many seals there should be: what the archive's key said, else what follows in the archive, else what is there.
-  const span = checkpoint && checkpoint.size > first ? checkpoint.size - first : null;
-  const n = span === items.length ? span : statement?.count ?? span ?? (next === null ? items.length : next - first);
-  const lies = statement && (statement.count !== n || (first === 0 && statement.previous !== ZEROS));
-  const problem = said.problem ?? (lies ? 'ALTERED' : null);
-
-  const { slots, findings: placing } = align(items, first, n);
-  const numbers = [...slots.keys()].sort((a, b) => a - b);
-  const flagged = new Ranges();
-  const verdicts = judgeSignatures(record, slots, keyring);
-  const links = brokenLinks(slots, numbers, (p) => verdicts.get(p) === null);
-  for (const f of [...placing, ...links]) {
-    findings.push({ chain, ...f });
-    if (f.finding !== 'REORDERED') flagged.add(f.seq, f.count);
+  let checkpoint = genuineCheckpoint(Buffer.from(record.checkpoint), chain, keyring);
+  const { statement, problem } = readStatement(record, checkpoint, keyring);
+  const given = new Map(record.signatures.map((g) => [g.seq, g]));
+  const isSigned = (i) => i.seal !== null && given.has(i.number) && judge(i, given.get(i.number), chain, keyring) === null;
+  const n = countOf(items, { first, statement, next, isSigned });
+  if (problem) say(problem, 5, first, n);
+  if (!checkpoint) say('BAD-SIGNATURE', 10, first, n);
+  else if (checkpoint.size !== first + n) {
+    say('ALTERED', 10, first, n);
+    checkpoint = null;
   }
 
-  if (problem) say(problem, 5, first, n);
-
+  const segment = { first, n, prev: first === 0 ? Buffer.alloc(32) : before?.vouched ? before.items.at(-1).hash : null, isSigned };
+  const { slots, findings: placing } = align(items, segment);
+  const numbers = [...slots.keys()];
+  const altered = new Set(placing.filter((f) => f.finding === 'ALTERED').map((f) => f.seq));
+  const flagged = new Ranges();
+  const located = new Ranges();
+  const verdicts = judgeSignatures(record, slots, keyring);
+  const placed = [...placing, ...brokenLinks(slots, segment, altered)];
+  for (const f of placed) {
+    findings.push({ chain, ...f });
+    flagged.add(f.seq, f.count);
+    located.add(f.seq, f.count);
+  }
   for (const [seq, verdict] of verdicts) {
     if (verdict && !flagged.has(seq)) { say(verdict, 7, seq); flagged.add(seq); }
   }
-  const damaged = findings.some((f) => f.step >= 6);
+  const damaged = findings.some((f) => f.step === 6 || f.step === 7) || placed.length;
 
   // Step 10. The tree so far is known where all segments before were vouched for; else the segment's own frontier has to do.
   const own = Tree.fits(first, record.frontier) ? new Tree(first, record.frontier) : null;
   const start = before?.tree ?? (first === 0 ? new Tree() : own);
-  const frontierHolds = start?.same(record.frontier)
-    && (!before?.checkpoint || before.checkpoint.size !== first || start.root().equals(before.checkpoint.root));
-  if (!frontierHolds) say('ALTERED', 10, first);
+  if (!start?.same(record.frontier)) say('ALTERED', 10, first);
   const tree = start?.copy();
   if (tree) for (const i of items) tree.add(i.hash);
   const vouched = Boolean(items.length && tree && checkpoint && checkpoint.size === tree.size && checkpoint.root.equals(tree.root()));
-  if (!checkpoint) say('BAD-SIGNATURE', 10, first, n);
-  else if (!vouched && tree && !(damaged && checkpoint.size === first + n)) say('ALTERED', 10, first, n);
+  if (checkpoint && tree && !vouched && !damaged) say('ALTERED', 10, first, n);
 
   // Backwards: attested is what a valid signature at or after it holds, through unbroken links.
   const attested = new Set();
   for (const p of numbers.toReversed()) {
     if (verdicts.get(p) === null || (attested.has(p + 1) && linked(slots.get(p), slots.get(p + 1)))) attested.add(p);
   }
-  if (!findings.some((f) => f.step === 6 || f.step === 7 || f.step === 10)) {
-    const loose = numbers.filter((p) => !attested.has(p));
-    if (loose.length) say('UNATTESTED', 7, loose[0], loose.length);
-  }
-
-  let last = before?.last ?? null; // a seal that nothing speaks against
-  if (last && slots.has(first) && !flagged.has(first) && !linked(last, slots.get(first)) && !damaged) {
-    say('ALTERED', 6, first);
-    flagged.add(first);
-  }
-  for (const p of numbers) {
-    const { seal } = slots.get(p);
-    if (flagged.has(p)) { last = null; continue; }
-    follows(last && last.number === p - 1 ? last.seal : null, seal, say);
-    if (checkpoint && seal.sealed_at > checkpoint.seconds * 1_000_000n + MINUTE) say('ALTERED', 9, p);
-    last = slots.get(p);
-  }
+  if (vouched) judgeTimes(items, checkpoint, passed, say);
+  else passed.offset = null;
 
   const good = new Set(vouched ? [...attested].filter((p) => !flagged.has(p)) : []);
-  for (const f of findings) if (f.step === 8 || f.step === 9) good.delete(f.seq);
+  for (const f of findings) {
+    if (f.step === 8 || f.step === 9) for (let p = f.seq; p < f.seq + f.count; p++) good.delete(p);
+  }
   return {
-    record, bytes, first, n, start, checkpoint, statement, slots, items, flagged, good, findings, vouched,
-    last: vouched ? last : null,
+    record, bytes, first, n, start, checkpoint, statement, slots, items, flagged: vouched ? located : flagged, good, findings, vouched,
     tree: vouched ? tree : null,
   };
 }

@@ -40,17 +40,18 @@ export function checkChain(chain, list, keyring, from = 0) {
   let end = from;
   let before = null;
   let whole = from === 0;
+  const passed = { offset: null, sealedAt: 0n };
   list.forEach(({ first, bytes }, i) => {
     const next = list[i + 1]?.first ?? null;
     const record = orNull(() => parseSegment(bytes));
     const usable = record?.chain === chain && record.first_seq === first;
-    const until = next ?? (usable ? first + Math.max(1, record.seals.length) : first + 1);
-    if (first < end) say('FORKED', 4, first, Math.max(1, until - first));
-    if (first > end) { say('MISSING', 4, end, first - end); before = null; whole = false; }
+    const until = next ?? first + 1;
+    if (first < end) say('FORKED', 4, first, end - first);
+    if (first > end) { say('MISSING', 4, end, first - end); before = null; passed.offset = null; whole = false; }
     if (!usable) say('ALTERED', 3, first, until - first);
-    if (first < end) return; // set aside: the chain that began first goes on
-    if (!usable) { end = until; before = null; whole = false; return; }
-    const segment = checkSegment({ record, bytes, before, next, keyring });
+    if (first < end) return; // set aside: the segment that began first goes on
+    if (!usable) { end = until; before = null; passed.offset = null; whole = false; return; }
+    const segment = checkSegment({ record, bytes, before, next, keyring, passed });
     // Step 5: the next statement, which is signed, tells what this object was. Where damage has been found, this follows.
     const previous = before && segment.statement?.previous;
     if (previous && previous !== sha256(before.bytes).toString('hex') && !before.findings.length) {
@@ -95,11 +96,24 @@ function checkKept(bytes, chains, keyring, say, unsure) {
   }
 }
 
+// Step 11, §8: documents that are not what the digest in their name stands for.
+function alteredDocuments(objects) {
+  return [...objects].filter(([key, bytes]) => {
+    const one = /^(?:schemas\/([0-9a-f]{64})\.avsc|policies\/([0-9a-f]{64})\.toml|glossary\/([0-9a-f]{64})\.md)$/.exec(key);
+    if (one) return sha256(bytes).toString('hex') !== (one[1] ?? one[2] ?? one[3]);
+    const pair = /^policies\/([0-9a-f]{64})\.txt$/.exec(key);
+    if (!pair) return false;
+    const named = /^base ([0-9a-f]{64})\ntenant ([0-9a-f]{64})\n$/.exec(bytes.toString('latin1'));
+    return !named || sha256(Buffer.from(named[1] + named[2], 'hex')).toString('hex') !== pair[1];
+  }).length;
+}
+
 export function verifyArchive({ objects, root, keys, checkpoint }) {
   const findings = [];
   const unsure = ['locks and versions: this is a copy'];
   const keyring = readCertificates(objects, root, findings);
   const { chains: lists, strays } = listSegments(objects);
+  for (let i = alteredDocuments(objects); i > 0; i--) findings.push({ finding: 'ALTERED', step: 11, chain: '', seq: null, count: 1 });
   for (const _ of strays) findings.push({ finding: 'INSERTED', step: 2, chain: '', seq: null, count: 1 });
 
   const chains = new Map();

@@ -14,7 +14,7 @@ from sealtrail.segment import Segment
 from tests.archives import START_S, Archive, checkpoint_of
 from tests.archives import statement_of as signed_statement
 from tests.tamper.targets import EXPIRED_S, Damage, Draw, Target
-from tests.test_tamper import extra_line, flat
+from tests.test_tamper import extra_line, flat, other_order
 
 EXPIRED = ("archive-expired",)
 FOREIGN = ("forger", "archive-elsewhere")
@@ -104,11 +104,13 @@ def foreign_checkpoint(rng: Random, t: Target) -> Damage:
 
 
 def defaced_checkpoint(rng: Random, t: Target) -> Damage:
-    """A checkpoint with a line less, a line more, another size, or none."""
+    """A checkpoint with a line less, a line more, its signatures in another order, another size, or none."""
     now = t.segment.checkpoint
     lines = now.splitlines(keepends=True)
     size = now.replace(f"\n{t.end}\n", f"\n{t.end + rng.choice((-1, 1))}\n")
-    made = rng.choice((extra_line(now), "".join(lines[:-1]), "".join([*lines[:4], *lines[5:]]), size, "", now[:-1]))
+    made = rng.choice(
+        (extra_line(now), "".join(lines[:-1]), "".join([*lines[:4], *lines[5:]]), other_order(now), size, "", now[:-1])
+    )
     return Damage("a defaced checkpoint", _noted(t, checkpoint=made), (_bad(t),))
 
 

@@ -1,7 +1,8 @@
 """Edits of a segment's list of seals: one damage, one finding, at the position where it is.
 
-A seal that was put in is INSERTED at its own number if the segment had come as far, being a repetition; else at the number of
-the place where it stands. One that was put in another's place, or changed, is ALTERED at that place.
+A seal that was put in is INSERTED at its own number if that is one of the segment's, being a repetition, of which the bytes
+do not always tell which one was there first; else at the number of the place where it stands. One that was put in another's
+place, or changed, is ALTERED at that place.
 """
 
 from __future__ import annotations
@@ -96,8 +97,7 @@ def repeated(rng: Random, t: Target) -> Damage:
     start = rng.randint(0, t.count - size)
     to = rng.choice([*range(start + 1), *range(start + size, t.count + 1)])
     made = [entry.data for entry in t.entries[start : start + size]]
-    found = [min(start + n, to) if to != start else start + n for n in range(size)]
-    return _inserted(t, to, made, [t.first + n for n in found], f"{size} from seq {t.first + start} again")
+    return _inserted(t, to, made, [t.first + start + n for n in range(size)], f"{size} from seq {t.first + start} again")
 
 
 def forged(rng: Random, t: Target) -> Damage:

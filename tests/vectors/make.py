@@ -30,6 +30,7 @@ from sealtrail.layout import END
 from sealtrail.local import LocalCopy
 from sealtrail.merkle import Frontier, node_hash
 from sealtrail.proof import format_proof, prove
+from sealtrail.report import Report
 from sealtrail.seal import (
     SEAL,
     SEAL_NOTE,
@@ -225,6 +226,10 @@ def bad() -> dict[str, bytes]:
             "another-sync-marker": object_[:-16] + bytes(16),
             "schema-of-another-text": object_.replace(b'"Segment"', b'"Sgement"', 1),
             "seal-count-of-2-to-the-60": object_.replace(b"\x04" + first, _TWO_TO_THE_60 + first, 1),
+            "reference-with-a-blank": _referring(made, name="contents/a b"),
+            "reference-with-a-newline": _referring(made, version="v1\ncontents/b"),
+            "reference-with-del": _referring(made, version="v\x7f1"),
+            "reference-of-minus-one-rows": _referring(made, rows=-1),
             "version-2": write_container([SEGMENT.decode_body(_body(record)) | {"version": 2}], SEGMENT),
         },
         "checkpoint": {
@@ -235,6 +240,9 @@ def bad() -> dict[str, bytes]:
             "hyphen-for-dash": note.replace("—", "-").encode(),
             "no-last-newline": note[:-1].encode(),
             "nul": note.replace("audit", "au\0dit").encode(),
+            "del": note.replace("audit", "au\x7fdit").encode(),
+            "c1-control": note.replace("audit", "au\x9bdit").encode(),
+            "size-of-2-to-the-63": note.replace("\n2\n", f"\n{2**63}\n", 1).encode(),
             "root-of-31-bytes": "".join([*lines[:2], "A" * 40 + "AA==\n", *lines[3:]]).encode(),
         },
         "certificate": {
@@ -403,6 +411,12 @@ def _expected(name: str, changed: dict[str, bytes], gone: list[str], checkpoint:
         "changed": sorted(changed),
         "gone": gone,
         "checkpoint": bool(checkpoint),
+    } | result(report)
+
+
+def result(report: Report) -> dict[str, Any]:
+    """What every verifier must come to."""
+    return {
         "outcome": "good" if report.good else "intact" if report.intact else "not verified",
         "findings": [{n: v for n, v in f.as_json().items() if n not in ("detail", "where")} for f in report.findings],
         "valid": report.verdicts["VALID"],
@@ -458,6 +472,11 @@ def kept_alone() -> dict[str, bytes]:
     session = open_run(RUN, AUDIENCE, seed("session"), pipeline, public_of("source-github"), source.sign)
     bundle = made_bundles.of_an_hour()
     return {"kept/contents.avro": encode_frames([frame]), "kept/session.bin": session, "kept/good.bundle": bundle}
+
+
+def _referring(made: Segment, **fields: Any) -> bytes:
+    """A segment whose one reference is another."""
+    return encode_segment(replace(made, contents=(replace(made.contents[0], **fields),)))
 
 
 def _length(data: bytes) -> bytes:
