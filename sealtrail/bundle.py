@@ -254,7 +254,7 @@ def verify_bundle(bundle: Bundle, trust: Trust) -> Report:
         report.chains.append(result.report)
         report.findings += [*result.findings, *checks[chain].findings()]
         report.caveats += result.caveats
-    report.findings += [*_made_before(bundle, report, made.keyring), *_absent_chains(bundle, made)]
+    report.findings += [*_made_before(bundle, report, made.keyring), *_absent_keys(bundle, made), *_absent_chains(bundle, made)]
     report.caveats += endless(made.keyring)
     report.caveats += _caveats(bundle, trust, {chain: check.shown for chain, check in checks.items()})
     return report
@@ -345,6 +345,12 @@ def _made_before(bundle: Bundle, report: Report, keyring: Keyring) -> Iterator[F
                 return
 
 
+def _absent_keys(bundle: Bundle, made: Plan) -> Iterator[Finding]:
+    """B4: without a disclosure key it is not shown that no record of a chain is missing."""
+    for chain in sorted(made.parts.keys() - bundle.keys.keys()):
+        yield Finding(FindingKind.MISSING, "B4", chain, None, 1, DISCLOSURE, "no disclosure key of this chain")
+
+
 def _absent_chains(bundle: Bundle, made: Plan) -> Iterator[Finding]:
     """B4: chains of which the end of a key speaks, or a checkpoint that somebody kept from before the bundle was made."""
     for chain in sorted(made.keyring.kept_chains - made.parts.keys() - made.trust.checkpoints.keys()):
@@ -373,9 +379,6 @@ def _caveats(bundle: Bundle, trust: Trust, shown: Mapping[str, Shown]) -> Iterat
             last = "nothing" if found.last is None else f"seq {found.last.seq}, sealed at {time_text(found.last.sealed_at_us)}"
             made = time_text(bundle.manifest.made_s * 1_000_000)
             yield f"{chain}: covered up to {last}, in a bundle made at {made}: what was sealed in between was not given"
-    keyless = [chain for chain in shown if chain not in bundle.keys]
-    if keyless:
-        yield f"no disclosure key was given for {len(keyless)} chains, {keyless[0]} first: records may be missing there"
     unproven = [chain for chain, found in shown.items() if chain in bundle.keys and not found.in_scope]
     if unproven:
         yield (

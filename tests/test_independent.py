@@ -72,6 +72,8 @@ def test_it_verifies_a_bundle_and_finds_a_chain_left_out_by_its_checkpoint(tmp_p
     status, out = run("bundle", str(tmp_path / "less.bundle"), *BESIDE, "--checkpoint", str(tmp_path / "kept"))
     assert status == 1
     assert [(f["step"], f["finding"], f["chain"]) for f in json.loads(out)["findings"]] == [("B4", "MISSING", CHAINS[1])]
+
+
 @pytest.mark.parametrize("act", [act for act, _ in INSIDERS], ids=lambda act: act.__name__)
 def test_it_comes_to_the_same_on_what_a_sealer_did_wrong(act: Callable[[ChainScript, RunScript], None], tmp_path: Path) -> None:
     script, opening = opened()

@@ -163,6 +163,7 @@ function checkRecords(result, { members, filter, keys }, schemas) {
   const say = (finding, step, seq, count = 1) => findings.push({ finding, step, chain, seq, count });
   const key = keys.get(chain);
   const scoped = (seal) => key && hmac(key, sequence(seal.seq)).subarray(0, 16).equals(seal.scope);
+  if (!key) say('MISSING', 'B4', null);
   const policies = new Set();
   const outside = [];
   let inside = 0;
