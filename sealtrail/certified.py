@@ -9,11 +9,11 @@ import hashlib
 from collections.abc import Iterable, Iterator
 
 from sealtrail.certificate import Certificate, UnknownRoleError, verify_certificate
-from sealtrail.ending import End, counting, verify_end
+from sealtrail.ending import MAX_SIZE, End, counting, verify_end
 from sealtrail.errors import EvidenceError
 from sealtrail.keyring import Keyring
 from sealtrail.layout import END, KEYS, certificate_key, end_key
-from sealtrail.note import NoteKey
+from sealtrail.note import MAX_NOTE_SIZE, NoteKey
 from sealtrail.report import Finding, FindingKind, Report
 from sealtrail.source import Source, StoredObject
 
@@ -45,6 +45,7 @@ def _certificates(source: Source, listed: Iterable[StoredObject], root: NoteKey,
     certificates: dict[bytes, Certificate] = {}
     for stored in listed:
         try:
+            _of_size(stored, MAX_NOTE_SIZE)
             certificate = verify_certificate(source.read(stored.key, stored.version), root)
             if stored.key != certificate_key(certificate.key_id):
                 raise EvidenceError("it lies under another key's name")
@@ -62,6 +63,7 @@ def _ends(source: Source, listed: Iterable[StoredObject], certificates: dict[byt
     ends = []
     for stored in listed:
         try:
+            _of_size(stored, MAX_SIZE)
             data = source.read(stored.key, stored.version)
             end = verify_end(data, certificates)
             if stored.key != end_key(end.key_id, hashlib.sha256(data).digest()):
@@ -70,6 +72,12 @@ def _ends(source: Source, listed: Iterable[StoredObject], certificates: dict[byt
         except EvidenceError as error:
             report.findings.append(_unknown(stored, error))
     return counting(ends, certificates)
+
+
+def _of_size(stored: StoredObject, most: int) -> None:
+    """Refuse, unread, what is larger than such a note can be."""
+    if stored.size > most:
+        raise EvidenceError(f"{stored.size} bytes; at most {most}")
 
 
 def _unknown(stored: StoredObject, error: EvidenceError) -> Finding:

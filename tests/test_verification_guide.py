@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from sealtrail.bundle import MANIFEST, SUMS
-from tests.archives import PART, ROOT, START_S, public_of
+from sealtrail.certificate import Role
+from tests.archives import CHAINS, PART, ROOT, START_S, built, ending, mark_of, public_of
 from tests.bundles import edited, of_an_hour, packed, signed, unpacked
 from tests.test_proof import FORGED, a_proof, laid_out
 from tests.tools import program
@@ -36,7 +37,7 @@ def follow(folder: Path, commands: list[str] = RECORD) -> subprocess.CompletedPr
 
 
 def test_there_is_a_step_for_each_claim() -> None:
-    assert len(RECORD) == 6 and len(BUNDLE) == 2
+    assert len(RECORD) == 7 and len(BUNDLE) == 2
 
 
 @pytest.mark.parametrize("signed", [True, False])
@@ -55,6 +56,37 @@ def test_by_hand_a_record_is_verified(signed: bool, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", FORGED)
 def test_by_hand_a_forged_record_is_found_out(name: str, tmp_path: Path) -> None:
     laid_out(tmp_path, FORGED[name](a_proof()))
+    assert follow(tmp_path).returncode != 0
+
+
+def with_end(folder: Path, name: str, role: Role, size: int, root: bytes = b"") -> None:
+    """Beside the proof, the end of a key after so many seals of its chain."""
+    entries = [entry for segment in built().chains[CHAINS[0]] for entry in segment]
+    mark = mark_of(entries, size)
+    archive = ending(built().archive, name, role, {CHAINS[0]: replace(mark, root=root or mark.root)})
+    for key in archive.keys("keys/"):
+        (folder / key).write_bytes(archive.data(key))
+
+
+@pytest.mark.parametrize(("name", "role", "size"), [("sealer", Role.SEALER, 11), ("archive", Role.ARCHIVE, 11)])
+def test_by_hand_a_record_is_verified_whose_keys_ended_later(name: str, role: Role, size: int, tmp_path: Path) -> None:
+    laid_out(tmp_path, a_proof())
+    with_end(tmp_path, name, role, size)
+    done = follow(tmp_path)
+    assert done.returncode == 0 and f"ended after {size} seals of this chain" in done.stdout, done.stderr
+
+
+ENDS: dict[str, Callable[[Path], None]] = {
+    "a seal beyond the end of its key": lambda folder: with_end(folder, "sealer", Role.SEALER, 6),
+    "a checkpoint beyond the end of its key": lambda folder: with_end(folder, "archive", Role.ARCHIVE, 10),
+    "another tree": lambda folder: with_end(folder, "sealer", Role.SEALER, 11, bytes(32)),
+}
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_by_hand_a_record_beyond_the_end_of_a_key_is_found_out(name: str, tmp_path: Path) -> None:
+    laid_out(tmp_path, a_proof())
+    ENDS[name](tmp_path)
     assert follow(tmp_path).returncode != 0
 
 
