@@ -31,6 +31,7 @@ DAY_MS = 86_400_000
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,248}"
 _CHAIN = re.compile(rf"{_NAME}/{_NAME}/{_NAME}\.[0-9a-f]{{8}}\.(0|[1-9][0-9]*)/(0|[1-9][0-9]*)")
 _LOCK_DATE = re.compile(rf"{CONTENTS}[a-z]+/([0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}})/")
+_CONTENTS = re.compile(rf"{CONTENTS}[a-z]+/[0-9-]+/({_CHAIN.pattern})-([0-9]{{20}})-[^/]+\.avro")
 _SEGMENT = re.compile(rf"chains/({_CHAIN.pattern})/segments/([0-9]{{20}})\.avro")
 
 
@@ -84,6 +85,12 @@ def contents_key(log_class: str, retain_until_ms: int, chain: str, first_seq: in
     """
     day = datetime.fromtimestamp(retain_until_ms / 1000, UTC).strftime("%Y-%m-%d")
     return f"{CONTENTS}{log_class}/{day}/{chain}-{first_seq:020d}-{attempt}.avro"
+
+
+def segment_of_contents(key: str) -> tuple[str, int] | None:
+    """Chain and first seq of the segment that a contents object was written for; None if its name states none."""
+    match = _CONTENTS.fullmatch(key)
+    return None if match is None else (match.group(1), int(match.group(4)))
 
 
 def lock_date_ms(key: str) -> int:

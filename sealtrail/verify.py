@@ -26,7 +26,7 @@ What was not given cannot be ruled out, and the report says so.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 from sealtrail.certified import endless, keyring_of
@@ -37,12 +37,13 @@ from sealtrail.emitters import RunKey
 from sealtrail.errors import EvidenceError
 from sealtrail.extent import Extent, Listed, Part, part_of
 from sealtrail.keyring import Keyring
-from sealtrail.layout import CHAINS, CONTENTS, parse_segment_key, segments_prefix
+from sealtrail.layout import CHAINS, CONTENTS, parse_segment_key, segment_of_contents, segments_prefix
 from sealtrail.note import NoteKey
 from sealtrail.report import ChainReport, Finding, FindingKind, Report
 from sealtrail.source import Source, StoredObject
 
 WHOLE = Extent()
+MANY = 8  # segments that are named one by one
 MAX_PARTITIONS = 65_536  # that are looked for by name
 Progress = Callable[[int, int], None]
 """Called with how many segments, and seals, were verified since it was called before."""
@@ -171,12 +172,25 @@ def conclude(source: Source, made: Plan, results: Iterable[ChainResult]) -> Repo
         for key in altered(source, report.caveats.append):  # Step 11
             detail = "not the text that the digest in its name stands for"
             report.findings.append(Finding(FindingKind.ALTERED, 11, "", None, 1, key, detail))
-        report.orphans = sum(
-            1 for o in source.list(CONTENTS) if not o.is_marker and f"/{prefix}" in o.key and o.key not in named
-        )
+        orphans = [o.key for o in source.list(CONTENTS) if not o.is_marker and f"/{prefix}" in o.key and o.key not in named]
+        report.orphans = len(orphans)
+        report.findings = list(_of_how_many(report.findings, orphans))
     _absent_chains(partitions, seen, prefix, report)
     _caveats(report, made, seen)
     return report
+
+
+def _of_how_many(findings: Iterable[Finding], orphans: Iterable[str]) -> Iterator[Finding]:
+    """Where segments are gone and their contents are not, say of how many: they name the segment that they were for."""
+    segments = {place for place in map(segment_of_contents, orphans) if place is not None}
+    for f in findings:
+        gone = f.step in (4, 14) and f.kind in (FindingKind.MISSING, FindingKind.TRUNCATED) and f.seq is not None
+        first = sorted(seq for chain, seq in segments if gone and chain == f.chain and 0 <= seq - (f.seq or 0) < f.count)
+        if first:
+            there = f"contents of {len(first)} of them are there, from seq {', '.join(map(str, first[:MANY]))}"
+            yield replace(f, detail=f"{f.detail}; {there}{' …' if len(first) > MANY else ''}")
+        else:
+            yield f
 
 
 def _homes(result: ChainResult, homes: dict[RunKey, str], report: Report) -> None:

@@ -653,6 +653,19 @@ CASES = [
 ]
 
 
+@pytest.mark.parametrize(("gone", "trusted"), [((1, 2), ""), ((3, 4), "checkpoint")])
+def test_two_missing_segments_in_a_row_are_reported_as_two(gone: tuple[int, int], trusted: str) -> None:
+    b = built()
+    archive = b.archive.without(*map(b.key, gone))
+    report = verify(archive, trusted=checkpoint_of(flat(b)) if trusted else "")
+    (finding,) = report.findings
+    first = [b.chains[CHAINS[0]][n][0].seal.seq for n in gone]
+    assert f"contents of 2 of them are there, from seq {first[0]}, {first[1]}" in finding.detail
+    emptied = archive.without(*(r.name for n in gone for r in b.segment(n).contents))
+    (finding,) = verify(emptied, trusted=checkpoint_of(flat(b)) if trusted else "").findings
+    assert "of them are there" not in finding.detail, "nothing tells"
+
+
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_a_change_is_found_where_it_is_and_nothing_else_is(case: Case) -> None:
     trusted = checkpoint_of(flat(built())[: FIRST[case.trusted]]) if case.trusted else ""
