@@ -20,7 +20,8 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from sealtrail.bundle import is_bundle, open_bundle, verify_bundle
+from sealtrail.bundle import is_bundle, open_bundle
+from sealtrail.bundleverify import verify_bundle
 from sealtrail.certified import keyring_of
 from sealtrail.checkpoint import parse_checkpoint
 from sealtrail.contents import Openers
@@ -115,7 +116,7 @@ def _bundle(file: LocalFile, trust: Trust, *, as_json: bool) -> int:
     about = bundle.as_json()
     wanted = {**bundle.filter.as_json(), "classes": " ".join(bundle.filter.classes or ("all",))}
     asked = ", ".join(f"{name} {value}" for name, value in wanted.items() if value is not None)
-    said = f"bundle of {about['deployment']}, made {about['made']}, signed by {about['signed_by']}: {asked}"
+    said = f"bundle of {about['deployment']}, made {about['made']}, in the name of {about['signed_by']}: {asked}"
     print(printable(f"{said}: {report.verdicts[Verdict.VALID]:,} records in clear are VALID"), file=sys.stderr)
     return _say(report, {"bundle": about}, as_json=as_json)
 

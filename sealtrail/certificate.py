@@ -121,6 +121,8 @@ def verify_certificate(data: bytes, root: NoteKey) -> Certificate:
     """
     note = parse_note(data)
     verify_note(note, root)
+    if len(note.signatures) != 1:
+        raise EvidenceError(f"certificate with {len(note.signatures)} signatures; expected the root's")
     fields = _fields(note.text)
     try:
         role = Role(fields["role"])

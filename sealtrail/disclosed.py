@@ -24,7 +24,7 @@ from sealtrail.avro import Codec, packaged, read_container, write_container
 from sealtrail.contents import Find, Say
 from sealtrail.documents import Documents
 from sealtrail.errors import EvidenceError, UndecidedError
-from sealtrail.layout import is_chain, policy_pair_key
+from sealtrail.layout import is_chain, policy_pair_key, schema_key
 from sealtrail.report import Finding, FindingKind, Verdict
 from sealtrail.seal import Content, Kind, LogClass, Seal, content_of, scope
 from sealtrail.segment import Segment
@@ -178,7 +178,10 @@ def decode_records(data: bytes) -> list[tuple[int, Content]]:
 
 def time_text(time_us: int) -> str:
     """Microseconds since 1970 as RFC 3339, UTC; a fraction has six digits, and none is written if it is zero."""
-    return (_EPOCH + timedelta(microseconds=time_us)).isoformat().replace("+00:00", "Z")
+    try:
+        return (_EPOCH + timedelta(microseconds=time_us)).isoformat().replace("+00:00", "Z")
+    except OverflowError:
+        return f"{time_us} microseconds since 1970"  # as a damaged seal may say
 
 
 @dataclass(slots=True)
@@ -192,6 +195,7 @@ class Shown:
     others: int = 0  # seals whose content was not given
     first: Seal | None = None
     last: Seal | None = None
+    documents: set[str] = field(default_factory=set)  # what the records name
 
 
 class RecordsCheck:
@@ -294,13 +298,17 @@ class RecordsCheck:
 
     def _texts(self, seal: Seal, content: Content, event: Mapping[str, Any]) -> None:
         """The texts of policy and extension, asked for once."""
+        documents = self.shown.documents
+        documents.add(schema_key(content.content_schema))
         if content.policy not in self._policies:
             self._policies.add(content.policy)
+            documents.update(self._documents.policy_names(content.policy))
             problem = self._documents.policy_problem(content.policy)
             if problem:
                 self._find(FindingKind.MISSING, "B3", seal.seq, 1, policy_pair_key(content.policy), f"policy text: {problem}")
         extension = event.get("extension")
         if isinstance(extension, dict) and isinstance(extension.get("schema"), bytes):
+            documents.add(schema_key(extension["schema"]))
             try:
                 self._documents.codec(extension["schema"])
             except UndecidedError as error:

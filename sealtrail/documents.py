@@ -52,6 +52,13 @@ class Documents:
             self._policies[combined] = self._check_policy(combined)
         return self._policies[combined]
 
+    def policy_names(self, combined: bytes) -> tuple[str, ...]:
+        """Names of what a policy is made of: the pair, and the texts that it names if it is there."""
+        key = policy_pair_key(combined)
+        pairs = (policy_pair_of(data, combined) for data in self._versions(key))
+        named = next((pair for pair in pairs if pair is not None), ())
+        return (key, *map(policy_key, named))
+
     def _check_policy(self, combined: bytes) -> str:
         key = policy_pair_key(combined)
         for data in self._versions(key):

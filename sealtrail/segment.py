@@ -36,6 +36,8 @@ from sealtrail.seal import Content, Signature, content_of
 from sealtrail.session import HPKE
 
 VERSION = 1
+MAX_SEGMENT_SIZE = 1 << 28  # bytes; 50,000 seals are some 10 MB
+SHORT_SEAL = 64  # bytes: a seal is longer, so a small object cannot claim a great many of them
 SEGMENT = Codec(packaged("segment"))
 FRAME = Codec(packaged("frame"))
 ROWS = Codec('{"type": "array", "items": ' + packaged("row") + "}")
@@ -151,10 +153,14 @@ def decode_segment(data: bytes) -> Segment:
     Raises:
         EvidenceError: not exactly one canonical Segment record of a known version, or one with a reference that cannot be.
     """
+    if len(data) > MAX_SEGMENT_SIZE:
+        raise EvidenceError(f"segment of {len(data)} bytes; at most {MAX_SEGMENT_SIZE}")
     records = read_container(data, SEGMENT)
     if len(records) != 1:
         raise EvidenceError(f"segment object with {len(records)} records; expected one")
     value = records[0]
+    if len(value["seals"]) * SHORT_SEAL > len(data):
+        raise EvidenceError(f"{len(value['seals'])} seals in {len(data)} bytes: they are none")
     if value["version"] != VERSION:
         raise EvidenceError(f"segment version {value['version']}; this verifier knows {VERSION}")
     references = [Reference(r["name"], r["version"], r["sha256"], r["size"], r["rows"]) for r in value["contents"]]

@@ -14,7 +14,7 @@ from functools import cache
 from auditor.bundling import Auditor, Spool, make_bundle
 from sealtrail import layout
 from sealtrail.bundle import MANIFEST, SUMS, Bundle, Manifest, format_sums, open_bundle, parse_manifest, sign_manifest
-from sealtrail.bundle import verify_bundle as check
+from sealtrail.bundleverify import verify_bundle as check
 from sealtrail.certificate import Role
 from sealtrail.disclosed import Filter
 from sealtrail.report import Report

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from schemas.registry import AUDIT_EVENT
 from sealtrail.__main__ import main as command
 from sealtrail.avro import write_container
-from sealtrail.bundle import DISCLOSURE, FILTER, MANIFEST, SUMS, is_bundle, member_name, open_bundle, verify_bundle
+from sealtrail.bundle import DISCLOSURE, FILTER, MANIFEST, SUMS, is_bundle, member_name, open_bundle
+from sealtrail.bundleverify import verify_bundle
 from sealtrail.certificate import Role
 from sealtrail.disclosed import (
     ROW,
@@ -37,8 +38,8 @@ from sealtrail.layout import certificate_key, policy_key, policy_pair_key, schem
 from sealtrail.local import LocalFile
 from sealtrail.merkle import Frontier
 from sealtrail.report import Report
-from sealtrail.seal import Content, LogClass, scope_key
-from sealtrail.segment import decode_segment
+from sealtrail.seal import Content, LogClass, decode_seal, encode_seal, scope_key
+from sealtrail.segment import Segment, decode_segment, encode_segment
 from sealtrail.verify import Trust
 from sinks.archive.checking import Entry
 from tests.archives import CHAINS, PART, ROOT, START_S, Archive, checkpoint_of, ending, flipped, public_of
@@ -331,7 +332,22 @@ def ended(size: int, *more: str) -> Callable[[Files], Files]:
     return edit
 
 
+def added(name: str, data: bytes) -> Callable[[Files], Files]:
+    return lambda files: {**files, name: data}
+
+
+STRANGE = b'{"type": "string"}'
+
 LIES: dict[str, tuple[Callable[[Files], Files], set[tuple[str, int | str, str, int | None, int]]]] = {
+    "a schema that no record names": (
+        added(schema_key(hashlib.sha256(STRANGE).digest()), STRANGE), {("INSERTED", "B1", "", None, 1)},
+    ),
+    "a policy that no record names": (
+        added(policy_key(hashlib.sha256(STRANGE).digest()), STRANGE), {("INSERTED", "B1", "", None, 1)},
+    ),
+    "a policy's pair that is none": (
+        added(policy_pair_key(bytes(32)), STRANGE), {("ALTERED", "B1", "", None, 1)},
+    ),
     "a record withheld": (with_records(lambda rows: rows[1:]), {("MISSING", "B4", CHAINS[0], 12, 1)}),
     "all of a segment withheld": (
         without(RECORDS),
@@ -482,7 +498,11 @@ def test_with_a_wrong_key_where_no_record_is_given_all_could_be_withheld_and_tha
     files = unpacked(of_an_hour())
     lie = with_keys(lambda keys: {**keys, CHAINS[0]: bytes(32)})(without(RECORDS)(files))
     report = verified(signed(lie))
-    assert report.good and caveat(report, f"in 1 chains no record shows that the disclosure key is right, {CHAINS[0]} first")
+    assert (
+        report.good
+        and caveat(report, "in 1 chains no record shows that the disclosure key is right")
+        and caveat(report, f"there: {CHAINS[0]}")
+    )
 
 
 def test_a_chain_left_out_is_missed_by_whoever_kept_a_checkpoint_of_it() -> None:
@@ -498,6 +518,53 @@ def test_a_chain_left_out_is_missed_by_whoever_kept_a_checkpoint_of_it() -> None
     assert verified(left_out, {CHAINS[1]: later}).good
     foreign = checkpoint_of(whole, archive_key="archive-elsewhere").encode()
     assert found(verified(left_out, {CHAINS[1]: foreign})) == {("UNKNOWN-KEY", "B4", CHAINS[1], 0, 1)}
+
+
+def test_a_chain_cut_before_the_time_ended_is_found_by_a_checkpoint_that_somebody_kept() -> None:
+    segments = archived().chains[CHAINS[0]]
+    last = segments[-1][0].seal.seq
+    files = without(segment_key(CHAINS[0], last), records_name(CHAINS[0], last))(unpacked(good()))
+    kept = checkpoint_of([e for segment in segments for e in segment]).encode()
+    gone = {("TRUNCATED", 14, CHAINS[0], last, len(segments[-1]))}
+    assert verified(signed(files)).good, "nothing in it tells"
+    assert found(verified(signed(files), {CHAINS[0]: kept})) == gone
+    until = edited(files, FILTER, lambda _: encode_filter(Filter("acme", to_us=2**51)))
+    assert found(verified(signed(until), {CHAINS[0]: kept})) == gone
+    assert verified(of_an_hour(), {CHAINS[0]: kept}).good, "it ends beyond the time that was asked for"
+
+
+def test_a_chain_cut_before_the_end_of_a_key_is_found_without_anything_kept() -> None:
+    files = ended(sum(map(len, archived().chains[CHAINS[0]])) + 5)(unpacked(good()))
+    assert found(verified(signed(files))) == {("TRUNCATED", 14, chain, 42, 5) for chain in CHAINS}
+
+
+def test_a_checkpoint_newer_than_the_bundle_is_not_compared_and_that_is_said() -> None:
+    first = [e for segment in archived().chains[CHAINS[0]][:2] for e in segment]
+    later = checkpoint_of([*first[:-1], replace(first[-1], leaf=bytes(32))], time_s=MADE_S + 1).encode()
+    report = verified(good(), {CHAINS[0]: later})
+    assert report.good and caveat(report, "newer than the bundle, so it was not compared")
+
+
+def test_a_partition_that_is_not_there_is_named_where_another_s_number_tells() -> None:
+    files = {n: d for n, d in unpacked(of_an_hour()).items() if CHAINS[0] not in n}
+    report = verified(signed(with_keys(lambda keys: {CHAINS[1]: keys[CHAINS[1]]})(files)))
+    assert report.good and caveat(report, "holds nothing of partitions 0")
+
+
+def test_what_a_damaged_seal_says_of_its_time_is_no_crash() -> None:
+    def late(segment: Segment) -> Segment:
+        last = decode_seal(segment.seals[-1])
+        seals = (
+            b"rubbish" + segment.seals[0],
+            *segment.seals[1:-1],
+            encode_seal(replace(last, sealed_at_us=2**62, signed=False)),
+        )
+        return replace(segment, seals=seals)
+
+    def edit(files: Files) -> Files:
+        return {n: encode_segment(late(decode_segment(d))) if "/segments/" in n else d for n, d in files.items()}
+
+    assert verified(signed(edit(unpacked(of_an_hour())))).findings
 
 
 def test_a_kept_checkpoint_of_another_history_is_a_fork() -> None:

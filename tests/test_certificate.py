@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sealtrail.certificate import CONTEXT, Certificate, Role, issue, verify_certificate
 from sealtrail.errors import EvidenceError
 from sealtrail.keyring import Keyring
-from sealtrail.note import ED25519, NoteKey, format_note, note_signature
+from sealtrail.note import ED25519, NoteKey, format_note, note_signature, parse_note
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 ROOT = NoteKey("audit.example/root", ED25519, KEY.public_key().public_bytes_raw())
@@ -145,3 +145,10 @@ def test_both_ends_of_a_certificates_time_are_within_it() -> None:
     assert GOOD.covers(GOOD.not_after_s)
     assert not GOOD.covers(GOOD.not_before_s - 0.001)
     assert not GOOD.covers(GOOD.not_after_s + 0.001)
+
+
+def test_nothing_but_the_roots_signature_stands_on_a_certificate() -> None:
+    note = parse_note(signed(TEXT))
+    other = note_signature(NoteKey("somebody", ED25519, GOOD.public), bytes(64))
+    with pytest.raises(EvidenceError, match="2 signatures"):
+        verify_certificate(format_note(TEXT, (*note.signatures, other)).encode(), ROOT)

@@ -91,6 +91,14 @@ def acme_frame(rows: list[tuple[int, Content]]) -> Frame:
     return seal_frame(rows, chain="c", first_seq=5, log_class="debug", tenant="acme", public=public, random=counted("test"))
 
 
+def test_a_small_object_cannot_claim_a_great_many_seals() -> None:
+    made = decode_segment(built().archive.data(built().key(0)))
+    with pytest.raises(EvidenceError, match="they are none"):
+        decode_segment(encode_segment(replace(made, seals=(b"",) * 5000)))
+    one = replace(made, seals=(b"", *made.seals[1:]))
+    assert decode_segment(encode_segment(one)) == one, "one that is damaged is found as that"
+
+
 @given(segments)
 def test_a_segment_decodes_to_itself_from_one_form_of_bytes(segment: Segment) -> None:
     data = encode_segment(segment)

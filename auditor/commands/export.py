@@ -32,7 +32,8 @@ from auditor.trust import openers_of, root_of
 from keystore import Keystore
 from schemas.search_names import CLASSES
 from schemas.settings import Settings
-from sealtrail.bundle import open_bundle, verify_bundle
+from sealtrail.bundle import open_bundle
+from sealtrail.bundleverify import verify_bundle
 from sealtrail.certificate import Role
 from sealtrail.disclosed import Filter, encode_filter
 from sealtrail.errors import ConfigError, ContractError, EvidenceError

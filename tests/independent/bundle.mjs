@@ -106,7 +106,8 @@ function checkMembers({ members, manifest, sums, keys }, chains, say) {
     const digest = hexOf(bytes);
     const named = /^(?:schemas|policies|glossary)\/([0-9a-f]{64})\.(?:avsc|toml|md)$/.exec(name);
     if (!sums.has(name)) { say('INSERTED'); continue; }
-    if (sums.get(name) !== digest || (named && named[1] !== digest)) say('ALTERED');
+    const pair = /^policies\/([0-9a-f]{64})\.txt$/.exec(name);
+    if (sums.get(name) !== digest || (named && named[1] !== digest) || (pair && !pairOf(bytes, pair[1]))) say('ALTERED');
     const elsewhere = name.startsWith('chains/') && !name.startsWith(`chains/${manifest.deployment}/`);
     if (!KNOWN.test(name) || elsewhere || (name.startsWith('records/') && !expected.has(name))) say('INSERTED');
   }
@@ -140,11 +141,16 @@ function matches(f, seal, event) {
     && (f.actor === null || event.actor?.id === f.actor);
 }
 
+// The digests that a policy is made of, or null if these bytes are not its pair.
+function pairOf(bytes, policy) {
+  const m = bytes && /^base ([0-9a-f]{64})\ntenant ([0-9a-f]{64})\n$/.exec(bytes.toString('latin1'));
+  if (!m || hexOf(Buffer.from(m[1] + m[2], 'hex')) !== policy) return null;
+  return [m[1], m[2]].filter((d) => !/^0+$/.test(d));
+}
+
 function policyThere(members, policy) {
-  const pair = members.get(`policies/${policy.toString('hex')}.txt`);
-  const m = pair && /^base ([0-9a-f]{64})\ntenant ([0-9a-f]{64})\n$/.exec(pair.toString('latin1'));
-  if (!m || !sha256(Buffer.from(m[1] + m[2], 'hex')).equals(policy)) return false;
-  return [m[1], m[2]].every((d) => /^0+$/.test(d) || hexOf(members.get(`policies/${d}.toml`) ?? '') === d);
+  const pair = pairOf(members.get(`policies/${policy}.txt`), policy);
+  return Boolean(pair?.every((d) => hexOf(members.get(`policies/${d}.toml`) ?? '') === d));
 }
 
 // The state of one record: 'VALID', 'UNDECIDED', or the finding.
@@ -165,6 +171,7 @@ function checkRecords(result, { members, filter, keys }, schemas) {
   const scoped = (seal) => key && hmac(key, sequence(seal.seq)).subarray(0, 16).equals(seal.scope);
   if (!key) say('MISSING', 'B4', null);
   const policies = new Set();
+  const named = new Set();
   const outside = [];
   let inside = 0;
   let valid = 0;
@@ -183,8 +190,13 @@ function checkRecords(result, { members, filter, keys }, schemas) {
       if (state === 'UNDECIDED') { undecided += 1; continue; }
       if (state !== 'VALID') { say(state, 'B3', row.seq); continue; }
       const policy = row.policy.toString('hex');
-      if (!policies.has(policy) && !policyThere(members, row.policy)) say('MISSING', 'B3', row.seq);
+      if (!policies.has(policy) && !policyThere(members, policy)) say('MISSING', 'B3', row.seq);
       policies.add(policy);
+      for (const d of pairOf(members.get(`policies/${policy}.txt`), policy) ?? []) named.add(`policies/${d}.toml`);
+      named.add(`policies/${policy}.txt`).add(`schemas/${row.content_schema.toString('hex')}.avsc`);
+      const { read, header } = schemas.get(row.content_schema);
+      const extension = decodeSingle(header, read, row.content).extension?.schema;
+      if (extension) named.add(`schemas/${extension.toString('hex')}.avsc`);
       if (key && !scoped(seal)) { outside.push(row.seq); continue; }
       inside += 1;
       if (s.good.has(row.seq)) valid += 1;
@@ -204,7 +216,7 @@ function checkRecords(result, { members, filter, keys }, schemas) {
   const seals = segments.flatMap((s) => [...s.slots.values()].map((i) => i.seal).filter((x) => !s.flagged.has(x.seq)));
   const first = seals.reduce((a, b) => (!a || b.seq < a.seq ? b : a), null);
   if (first?.seq && (filter.from === null || first.sealed_at >= filter.from)) say('MISSING', 'B4', 0, first.seq);
-  return { findings, valid, undecided };
+  return { findings, valid, undecided, named };
 }
 
 function sequence(seq) {
@@ -214,7 +226,7 @@ function sequence(seq) {
 }
 
 // Step 14 for a part of each chain, and B4: chains that a kept checkpoint or the end of a key names.
-function checkMarks({ checkpoint, chains, results, keyring, manifest }, say) {
+function checkMarks({ checkpoint, chains, results, keyring, manifest, filter }, say) {
   const marks = new Map();
   const mark = (chain, m) => marks.set(chain, [...marks.get(chain) ?? [], m]);
   for (const end of keyring.ends) end.marks.forEach((m, chain) => mark(chain, { ...m, count: 1 }));
@@ -223,7 +235,7 @@ function checkMarks({ checkpoint, chains, results, keyring, manifest }, say) {
     if (!chains.has(origin)) marks.delete(origin); // the checkpoint says more
     const kept = genuineCheckpoint(checkpoint, origin, keyring);
     if (!kept) say('UNKNOWN-KEY', chains.has(origin) ? 14 : 'B4', origin, 1);
-    else if (chains.has(origin) || kept.seconds * 1_000_000n <= manifest.made) mark(origin, { ...kept, count: kept.size });
+    else if (kept.seconds * 1_000_000n <= manifest.made) mark(origin, { ...kept, count: kept.size });
   }
   for (const [chain, list] of marks) {
     const found = results.get(chain);
@@ -231,6 +243,9 @@ function checkMarks({ checkpoint, chains, results, keyring, manifest }, say) {
       if (chain.startsWith(`${manifest.deployment}/`)) say('MISSING', 'B4', chain, list[0].count);
       continue;
     }
+    const last = found.segments.at(-1)?.items.at(-1)?.seal;
+    const most = Math.max(...list.map((m) => m.size));
+    if (most > found.end && (filter.to === null || (last && last.sealed_at < filter.to))) say('TRUNCATED', 14, chain, most - found.end, found.end);
     const forked = list.sort((a, b) => a.size - b.size).find((m) => {
       const root = m.size <= found.end ? rootAt(found.segments, m.size) : null;
       return root && !root.equals(m.root);
@@ -256,6 +271,7 @@ export function verifyBundle(bundle, root, checkpoint) {
 
   const schemas = new Schemas(members);
   const results = new Map();
+  const named = new Set();
   let [seals, valid, undecided, sworn] = [0, 0, 0, 0n];
   for (const [chain, list] of chains) {
     const result = checkChain(chain, list, keyring, list[0].first);
@@ -265,12 +281,16 @@ export function verifyBundle(bundle, root, checkpoint) {
     seals += result.segments.reduce((sum, s) => sum + s.items.length, 0);
     valid += records.valid;
     undecided += records.undecided;
+    records.named.forEach((name) => named.add(name));
     for (const s of result.segments) if (s.vouched && s.checkpoint.seconds > sworn) sworn = s.checkpoint.seconds;
   }
   if (sworn * 1_000_000n > manifest.made + 60_000_000n) b1('ALTERED');
-  checkMarks({ checkpoint, chains, results, keyring, manifest }, (finding, step, chain, count) => {
-    findings.push({ finding, step, chain, seq: 0, count });
+  checkMarks({ checkpoint, chains, results, keyring, manifest, filter: bundle.filter }, (finding, step, chain, count, seq = 0) => {
+    findings.push({ finding, step, chain, seq, count });
   });
+  if (!findings.length && !undecided) {
+    for (const name of members.keys()) if (/^(schemas|policies)\//.test(name) && !named.has(name)) b1('INSERTED');
+  }
   const outcome = chains.size && !findings.length && !undecided ? 'good' : 'not verified';
   return { outcome, findings, valid, seals };
 }

@@ -77,6 +77,7 @@ export function parseSegment(bytes) {
   if (records.length !== 1) refuse('a segment is one record');
   const s = records[0];
   if (s.version !== 1) refuse('version');
+  if (bytes.length > 2 ** 28 || s.seals.length * 64 > bytes.length) refuse('size, or more seals than it can hold');
   if (!isChain(s.chain) || s.first_seq < 0n) refuse('chain or first seq');
   s.first_seq = whole(s.first_seq);
   for (const r of s.contents) {

@@ -230,6 +230,7 @@ def bad() -> dict[str, bytes]:
             "reference-with-a-newline": _referring(made, version="v1\ncontents/b"),
             "reference-with-del": _referring(made, version="v\x7f1"),
             "reference-of-minus-one-rows": _referring(made, rows=-1),
+            "more-seals-than-it-can-hold": encode_segment(replace(made, seals=(b"",) * 2000)),
             "version-2": write_container([SEGMENT.decode_body(_body(record)) | {"version": 2}], SEGMENT),
         },
         "checkpoint": {
@@ -250,6 +251,7 @@ def bad() -> dict[str, bytes]:
             "altered-end": certified.replace("not-after 20", "not-after 21").encode(),
             "another-root": certified.replace("audit.example/root", "audit.example/toor").encode(),
             "line-more": certified.replace("\n\n", "\nmore yes\n\n", 1).encode(),
+            "another-signature-too": (certified + certified.splitlines(keepends=True)[-1].replace("root", "toor")).encode(),
             "not-signed": certified.partition("\n\n")[0].encode() + b"\n\n",
         },
         "end": {
