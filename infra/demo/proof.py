@@ -10,6 +10,7 @@ from pathlib import Path
 from uuid import UUID
 
 from auditor.archive import ArchiveReader
+from auditor.commands.export import asked, run_bundle
 from auditor.commands.verify import verify_store
 from auditor.copying import copy_archive
 from auditor.finding import find_event
@@ -24,6 +25,8 @@ from sealtrail.report import Report
 from sealtrail.segment import decode_segment
 from sealtrail.text import lines
 
+TENANT, CLASSES, PURPOSE, TICKET = "acme", ["operational"], "audit", "CASE-7"
+
 
 def run_proof(session: Session, an_event: bytes) -> Checks:
     """All checks, in the order in which a sceptic would ask. an_event: id of one that is found again."""
@@ -34,6 +37,7 @@ def run_proof(session: Session, an_event: bytes) -> Checks:
     _counts(checks, session, report)
     _show(session, checks, an_event)
     _tampering(session, checks, report)
+    _bundle(session, checks)
     return checks
 
 
@@ -90,6 +94,21 @@ def _tampering(session: Session, checks: Checks, report: Report) -> None:
     kinds = [f["finding"] for f in findings if f["chain"] == first.chain]
     said = f"{cut} segments removed from the end; exit status {status}, found {kinds}"
     checks.add(Check("a cut tail is found against a checkpoint kept from before", status == 1 and kinds == ["TRUNCATED"], said))
+
+
+def _bundle(session: Session, checks: Checks) -> None:
+    """One tenant's records for somebody who has the root's public key and nothing else of ours; then with a bit changed."""
+    file, root = session.folder / "acme.bundle", str(session.settings("reader").root_vkey)
+    done = run_bundle(session.settings("reader"), asked(TENANT, CLASSES, "", "", None, None), PURPOSE, file, TICKET, "A. Boss")
+    command = [sys.executable, "-m", "sealtrail", str(file), "--root", root]
+    status = subprocess.run(command, capture_output=True, check=False).returncode
+    said = f"{done['records']:,} records in {file.stat().st_size:,} bytes, exit status {status}"
+    checks.add(Check("a tenant's bundle verifies with the root's public key alone", status == 0 and done["records"] > 0, said))
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    status = subprocess.run(command, capture_output=True, check=False).returncode
+    checks.add(Check("one bit changed in the bundle is found", status == 1, f"exit status {status}"))
 
 
 def _cut_tail(copy: Path, chain: str, size: int) -> int:
