@@ -7,6 +7,7 @@ A server that does not start fails the tests that need it: nothing is skipped. T
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
+import structlog
 
 from infra.places import Ports
 from infra.report import Reporter
@@ -31,6 +33,10 @@ BUCKETS = ("sealtrail-test", "sealtrail-test-2", "sealtrail-test-3", "sealtrail-
 T = TypeVar("T")
 
 _numbers = count(1)
+
+
+# A thread that outlives its test must not log into what the next one reads as a command's output.
+structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.__stderr__))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -593,7 +593,7 @@ def test_the_commands_refuse_what_would_not_hold(site: Site, tmp_path: Path) -> 
         ("certify", "disclosure", *root, "--keys", folder): "not certified",
         ("rotate", "archive", *root, "--keys", folder): "could have a successor",
         ("rotate", "disclosure", *root, "--keys", folder): "not certified",
-        ("revoke", "00", "--keys", folder): "0 certified keys",
+        ("revoke", "no key", "--keys", folder): "0 certified keys",
         ("revoke", site.key_ids("sealer", f"audit.example/{site.deployment.name}")[0], "--keys", folder): "has no successor",
     }
     for arguments, problem in refusals.items():

@@ -134,9 +134,7 @@ def rotate(
             if purpose.role.algorithm == "X25519":
                 time.sleep(TAKEN_UP_S)
             public = _public(FileKeystore(str(keys)), following)
-            certificate, note = Root.open(root).certify(purpose.role, before.name, public, int(time.time()), days)
-            if certificate.not_before_s <= before.not_before_s:
-                raise ConfigError("its certificate would not begin later than that of the key before; wait a second")
+            certificate, note = Root.open(root).certify(purpose.role, before.name, public, _later_than(before), days)
             path = office.certified(certificate, note, _file_name(following, certificate))
     say(f"{following}: {_described(certificate)}; certificate {path}, published")
     if purpose.role in (Role.SEALER, Role.ARCHIVE):
@@ -277,6 +275,15 @@ def _following(settings: Settings, folder: Path, name: str) -> tuple[str, Certif
         raise ConfigError(f"key {name}: {folder} holds none that is certified and could have a successor")
     newest, before = certified[0]
     return (held[0] if held[0] != newest else next_name(keystore, name)), before
+
+
+def _later_than(before: Certificate) -> int:
+    """Now, in the first second after a certificate began: a successor's begins later. Waits for it, if that is not long."""
+    wait_s = before.not_before_s + 1 - time.time()
+    if wait_s > TAKEN_UP_S:
+        raise ConfigError("the certificate of the key before begins in the future: is the clock right?")
+    time.sleep(max(0.0, wait_s))
+    return int(time.time())
 
 
 def _find(keyring: Keyring, digits: str) -> Certificate:
