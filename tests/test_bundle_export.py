@@ -175,23 +175,35 @@ def test_what_may_not_be_exported_is_not_in_it_and_the_filter_says_which_classes
 
 
 @pytest.mark.parametrize(
-    ("wanted", "by", "flags"),
+    ("wanted", "by", "flags", "why"),
     [
-        (Filter("acme", ("admin",)), ("audit",), {}),
-        (Filter("acme", ("debug",)), APPROVED, {}),
-        (Filter("acme"), ("curiosity", "T", "A"), {}),
-        (Filter("acme"), APPROVED, {"reader_tenant": "globex"}),
+        (Filter("acme", ("admin",)), ("audit",), {}, "nothing of this without --ticket and --approver"),
+        (Filter("acme", ("debug",)), ("audit",), {}, "may see nothing of these classes for 'audit'"),
+        (Filter("acme", ("debug",)), APPROVED, {}, "may see nothing of these classes for 'audit'"),
+        (Filter("acme", ("debug",)), ("operations",), {"reader_role": "operator"}, "its classes never leave"),
+        (Filter("acme"), ("curiosity", "T", "A"), {}, "may see nothing for 'curiosity'"),
+        (Filter("acme"), APPROVED, {"reader_tenant": "globex"}, "may see nothing of this tenant for 'audit'"),
     ],
 )
 def test_a_refusal_is_recorded_and_there_is_no_file(
-    trail: Trail, wanted: Filter, by: tuple[str, ...], flags: dict[str, str], tmp_path: Path
+    trail: Trail, wanted: Filter, by: tuple[str, ...], flags: dict[str, str], why: str, tmp_path: Path
 ) -> None:
     before = len(trail.stated())
-    with pytest.raises(ContractError, match="the refusal is recorded as"):
+    with pytest.raises(ContractError, match=f"{why}.*; the refusal is recorded as"):
         trail.export(wanted, tmp_path / "no.bundle", *by, **flags)
     (event,) = trail.stated()[before:]
     assert (event["event_name"], event["result"], event["authorization"]["decision"]) == ("trail.exported", "DENIED", "DENY")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("tenant", "scope"), [("nobody", "tenant:nobody"), ("no@body", "tenant:hmac_")])
+def test_a_refusal_is_recorded_without_the_tenants_hash_key_too(trail: Trail, tenant: str, scope: str, tmp_path: Path) -> None:
+    before = len(trail.stated())
+    with pytest.raises(ContractError, match=r"nothing of this tenant.*; the refusal is recorded as"):
+        trail.export(Filter(tenant, actor="u-1"), tmp_path / "no.bundle", *APPROVED, reader_tenant="acme")
+    (event,) = trail.stated()[before:]
+    assert (event["result"], event["tenant"], event["object"]["type"]) == ("DENIED", "@deployment", "bundle")
+    assert event["object"]["id"].startswith("hmac_") and any(s.startswith(scope) for s in event["authorization"]["scopes"])
 
 
 def test_only_the_tenants_disclosure_keys_leave(trail: Trail, tmp_path: Path) -> None:

@@ -147,6 +147,15 @@ def test_a_reader_of_one_tenant_is_refused_another_and_that_is_recorded(trail: R
     assert (event["result"], event["authorization"]["decision"], event["tenant"]) == ("DENIED", "DENY", "globex")
 
 
+def test_a_reader_without_a_tenants_hash_key_is_refused_it_and_that_is_recorded(trail: Read) -> None:
+    before = len(trail.sealed())
+    with pytest.raises(ContractError, match=r"of this tenant.*; the refusal is recorded as"):
+        trail.search("actor:u-1", tenant="nobody", flags={"reader_tenant": "acme"})
+    (event,) = trail.sealed()[before:]
+    assert (event["event_name"], event["result"], event["tenant"]) == ("trail.searched", "DENIED", "@deployment")
+    assert "tenant:nobody" in event["authorization"]["scopes"] and event["object"]["id"].startswith("hmac_")
+
+
 def test_only_the_classes_that_the_policy_gives_a_role_for_a_purpose_are_shown(trail: Read) -> None:
     answer = trail.search("source:chat")
     assert {d["sealtrail"]["class"] for d in answer["documents"]} == {"operational", "admin", "security"}

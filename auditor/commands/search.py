@@ -77,6 +77,7 @@ def run_search(
         act = Act("trail.searched", "query", text or "*", "search-index", fields, output is not None, ticket, approver)
         query = query_of(terms, Scope(access.tenant, access.classes_for(act)), access.hashed)
         stated = access.open(act)
+        access.require_allowed(act)
         index = HotIndex(settings)
         try:
             answer = index.ask(query, limit)
