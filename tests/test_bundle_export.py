@@ -216,10 +216,16 @@ def test_only_the_tenants_disclosure_keys_leave(trail: Trail, tmp_path: Path) ->
 
 
 def test_a_file_that_cannot_be_written_and_a_tenant_without_keys_are_said_so(trail: Trail, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="--bundle"):
-        trail.export(Filter("acme", ("operational",)), tmp_path / "no" / "x.bundle")
+    before = len(trail.stated())
+    for file in (tmp_path / "no" / "x.bundle", tmp_path, Path("/"), tmp_path / ("x" * 256)):
+        with pytest.raises(ConfigError, match="--bundle"):
+            trail.export(Filter("acme", ("operational",)), file)
     with pytest.raises(ConfigError, match="tenant"):
         trail.export(Filter("nobody"), tmp_path / "x.bundle")
+    trail.export(Filter("acme", ("operational",)), tmp_path / ("x" * 255))
+    first, *more = trail.stated()[before:]  # of those that could not be written nothing was stated
+    assert first["event_name"] == "trail.exported" and {event["event_name"] for event in more} <= {"trail.export_completed"}
+    assert [path.name for path in tmp_path.iterdir()] == ["x" * 255]
 
 
 def test_the_commands_export_and_verify(trail: Trail, tmp_path: Path) -> None:

@@ -251,8 +251,18 @@ def test_what_needs_approval_is_not_exported_without_and_debug_never(trail: Read
 
 
 def test_a_file_that_cannot_be_written_leaves_nothing_behind(trail: Read, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="--output"):
-        trail.search("", output=tmp_path / "no" / "rows.jsonl")
+    before = len(trail.sealed())
+    event_id = UUID(next(iter(trail.events)))
+    for file in (tmp_path / "no" / "rows.jsonl", tmp_path, tmp_path / ("x" * 256)):
+        with pytest.raises(ConfigError, match="--output"):
+            trail.search("", output=file)
+        with pytest.raises(ConfigError, match="--output"):
+            run_replay(trail.settings(), "audit", REPLAYED, Range(), Wanted(), None, file)
+        with pytest.raises(ConfigError, match="--output"):
+            run_prove(trail.settings(), event_id, "audit", file, trail.chains, "REQ-9", "A. Boss")
+    assert not list(tmp_path.iterdir())
+    trail.search("")
+    assert [event["event_type"] for event in trail.sealed()[before:]] == ["ACCESS"]  # of those exports none was stated
 
 
 # -- show

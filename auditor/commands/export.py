@@ -23,7 +23,7 @@ from auditor.access import Access, Act
 from auditor.archive import ArchiveReader
 from auditor.bundling import Auditor, Made, Spool, make_bundle
 from auditor.console import EXIT_PARTIAL, EXIT_USAGE, AsJson, ConfigFile, explained, say, settings_of
-from auditor.export import TAR
+from auditor.export import TAR, check_output
 from auditor.export import export as write_export
 from auditor.looking import archived_keyring
 from auditor.query.build import micros
@@ -117,6 +117,7 @@ def run_bundle(
         ConfigError, TransientError, UndecidedError: see `Access`, `make_bundle`, `auditor.export`.
     """
     settings.require("keys", "root_vkey")
+    check_output(file, "--bundle")
     root, keystore = root_of(settings), Keystore.open(settings.keys)
     signer, disclosure = keystore.signer(AUDITOR), keystore.secret(DISCLOSURE)
     with Access(settings, purpose, wanted.tenant) as access:
