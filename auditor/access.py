@@ -6,7 +6,7 @@
 
 - Which classes are shown follows from the policy's `readers`: the role of this reader (setting `reader_role`) and the purpose
   that the person states. Nothing allowed, or a tenant that this reader is not for: the refusal is sealed as DENIED, and
-  ContractError ends the command.
+  ContractError ends the command. Without that tenant's hash key it is an event of the deployment's, which names the tenant.
 - An access whose event is not sealed in time is an access that did not happen: TransientError, nothing is shown.
 - The event says who, what for, of which tenant, which classes, in which fields was looked. What was looked *for* stands in it
   as an HMAC under the tenant's hash key: the same question can be recognised, not read.
@@ -17,6 +17,7 @@ Not here: what is read (`auditor.query`, `auditor.finding`, `auditor.replay`).
 from __future__ import annotations
 
 import hmac
+import re
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -41,6 +42,7 @@ SOURCE, INSTANCE = "reader", "command"
 SEALED_S = 30.0  # a sealer that runs takes a quarter of a second
 CLOSE_S = 30.0
 _TENANT_HASH = "tenant-hash-"
+_SCOPE = re.compile(r"[!-?A-~]{1,200}")  # what a scope can carry, less its own first word
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,13 +139,29 @@ class Access:
 
         Raises:
             ContractError: not allowed; the refusal is sealed too.
+            ConfigError: allowed, but this reader has no hash key of the tenant.
             TransientError: not sealed in time; nothing may be shown.
         """
+        self.require_allowed(act)
+        return self._state(act, "SUCCESS", "ALLOW")
+
+    def require_allowed(self, act: Act) -> None:
+        """Nothing, if the act may show anything: to be asked before what a refusal must not hang on, such as the tenant's key.
+
+        Raises:
+            ContractError: not allowed; the refusal is sealed.
+            TransientError: the refusal was not sealed in time.
+        """
         if self.classes_for(act):
-            return self._state(act, "SUCCESS", "ALLOW")
-        if self.classes:
-            raise self.refuse(act, "may export nothing of this without --ticket and --approver")
-        raise self.refuse(act, f"may see nothing{'' if self._permitted else ' of this tenant'} for {self.purpose!r}")
+            return
+        asked = self.classes if act.classes is None else self.classes & act.classes
+        if not self.classes:
+            raise self.refuse(act, f"may see nothing{'' if self._permitted else ' of this tenant'} for {self.purpose!r}")
+        if not asked:
+            raise self.refuse(act, f"may see nothing of these classes for {self.purpose!r}")
+        if all(self.policy.classes[c].export == "never" for c in asked):
+            raise self.refuse(act, "may export nothing of this: its classes never leave")
+        raise self.refuse(act, "may export nothing of this without --ticket and --approver")
 
     def refuse(self, act: Act, why: str) -> ContractError:
         """State that something was asked for and is not shown; the error to raise, once that is sealed."""
@@ -152,40 +170,50 @@ class Access:
 
     def completed(self, draft: Mapping[str, Any]) -> None:
         """State what became of an export; acknowledged when this returns. Raises TransientError."""
-        self._emitter.emit({**self._common(), **draft, "causation_id": self._stated})
+        self._emitter.emit({**self._common(self._tenant_or_deployment), **draft, "causation_id": self._stated})
         if not self._emitter.wait_acknowledged(SEALED_S):
             raise TransientError("what was exported could not be recorded")
 
     def digest(self, parts: Iterable[bytes]) -> bytes:
         """HMAC-SHA-256 of the parts, joined, under the hash key of the tenant asked for, 32 bytes."""
-        made = hmac.new(self._key(self.tenant or DEPLOYMENT_TENANT), digestmod="sha256")
+        made = hmac.new(self._key(self._tenant_or_deployment), digestmod="sha256")
         for part in parts:
             made.update(part)
         return made.digest()
 
-    def _common(self) -> dict[str, Any]:
+    @property
+    def _tenant_or_deployment(self) -> str:
+        return self.tenant or DEPLOYMENT_TENANT
+
+    def _common(self, tenant: str) -> dict[str, Any]:
         return {
-            "tenant": self.tenant or DEPLOYMENT_TENANT,
+            "tenant": tenant,
             "source_system": "sealtrail",
             "actor": {"kind": "USER", "id": self.settings.person, "display": None},
             "changes": [],
         }
 
     def _state(self, act: Act, result: str, decision: str) -> UUID:
+        tenant, asked = self._tenant_or_deployment, []
+        if decision == "DENY" and _TENANT_HASH + tenant not in self._keystore.names():
+            # nothing of that tenant can be hashed or stated here, and the refusal must be
+            named = tenant if _SCOPE.fullmatch(tenant) else hash_value(self._key(DEPLOYMENT_TENANT), tenant)
+            tenant, asked = DEPLOYMENT_TENANT, [f"tenant:{named}"]
         scopes = [
             f"role:{self.role}",
             f"purpose:{self.purpose}",
             *[f"class:{log_class.lower()}" for log_class in sorted(self.classes_for(act))],
             *[f"field:{name}" for name in act.fields],
+            *asked,
         ]
         draft = {
-            **self._common(),
+            **self._common(tenant),
             "event_name": act.name,
             "event_type": "EXPORT" if act.export else "ACCESS",
             "result": result,
             "effect": "ATTEMPTED",
             "target_system": act.where,
-            "object": {"type": act.what, "id": self._named(act.which)},
+            "object": {"type": act.what, "id": self._named(act.which, tenant)},
             "ticket": act.ticket,
             "approver": act.approver,
             "authorization": {
@@ -199,11 +227,11 @@ class Access:
         self._stated = self._emit_and_wait(draft)
         return UUID(bytes=self._stated)
 
-    def _named(self, which: str) -> str:
+    def _named(self, which: str, tenant: str) -> str:
         try:
             return str(UUID(which))
         except ValueError:
-            return hash_value(self._key(self.tenant or DEPLOYMENT_TENANT), which)
+            return hash_value(self._key(tenant), which)
 
     def _key(self, tenant: str) -> bytes:
         try:

@@ -2,7 +2,7 @@
 
     1  each chain of the deployment: the segments of the time with a neighbour on either side, and what matches of their
        contents, opened
-    2  the documents that those records need, all keys and the glossary
+    2  the documents that those records need, the certificates of all keys that sign, all ends of keys, and the glossary
     3  SHA256SUMS, the manifest over it, and the members in order of their names
 
 Members come in another order than they are found, so they wait in a spool file; in memory are one object and the index.
@@ -13,12 +13,14 @@ Nothing is written of an archive that is damaged where the bundle looks. Who may
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from typing import BinaryIO
 
 from sealtrail.bundle import CHUNK, DISCLOSURE, FILTER, MANIFEST, SUMS, Manifest, format_sums, member_name, sign_manifest
+from sealtrail.certificate import Role
 from sealtrail.checkpoint import Sign
 from sealtrail.contents import Openers
 from sealtrail.disclosed import Filter, encode_filter, encode_keys, encode_records, records_name
@@ -34,6 +36,8 @@ from sealtrail.tar import TRAILER, header, padding
 from sealtrail.verify import listed_chains
 
 Records = list[tuple[int, Content]]
+_ROLE = re.compile(rb"sealtrail/certificate/v1\nrole ([^\n]*)\n")
+_SIGNING = frozenset(role.encode() for role in Role if role.algorithm == "Ed25519")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +113,12 @@ def make_bundle(
     gathering = _Gathering(source, wanted, auditor.openers, spool)
     keys: dict[str, bytes] = {}
     segments = 0
-    for chain, listed in listed_chains(source, f"{deployment}/", Report()):
+    report = Report()
+    chains = list(listed_chains(source, f"{deployment}/", report))
+    if report.findings:  # it would not show in the bundle, which has no store's versions and markers
+        first = report.findings[0]
+        raise EvidenceError(f"{first.kind} in step {first.step}, {first.where}: {first.detail}")
+    for chain, listed in chains:
         part = part_with_neighbours(source, listed, Extent(wanted.from_us, wanted.to_us))
         for stored, _ in part.segments:
             gathering.segment(stored)
@@ -163,7 +172,7 @@ class _Gathering:
         for prefix in (KEYS, GLOSSARY):
             for key, versions in groupby(self._source.list(prefix), key=lambda o: o.key):
                 data = self._oldest(key, [stored for stored in versions if not stored.is_marker])
-                if data is not None:
+                if data is not None and _needed(data):
                     self._spool.add(member_name(key), data)
 
     def _records(self, segment: Segment) -> Iterator[tuple[int, Content]]:
@@ -239,3 +248,12 @@ class _Gathering:
         for stored in self._source.list(key):
             if stored.key == key and not stored.is_marker:
                 yield self._source.read(key, stored.version)
+
+
+def _needed(data: bytes) -> bool:
+    """Whether a document of keys/ or glossary/ leaves: not the certificate of a key that opens, which may name another tenant.
+
+    What is no certificate leaves, so that damage is found when the bundle is verified.
+    """
+    match = _ROLE.match(data)
+    return match is None or match[1] in _SIGNING

@@ -125,7 +125,7 @@ def test_a_bundle_of_one_tenant_is_checked_by_a_stranger_and_holds_nothing_of_an
     assert PLANTED.format("acme").encode() in data
     for tenant in ("globex", "initech"):
         assert PLANTED.format(tenant).encode() not in data and tenant.encode() not in b"".join(
-            member for name, member in unpacked(data).items() if not name.startswith(("keys/", "policies/", "glossary/"))
+            member for name, member in unpacked(data).items() if not name.startswith(("policies/", "glossary/"))
         )
     status, report = stranger(trail, file)
     assert status == 0 and report["good"] and report["verdicts"] == {"VALID": done["records"]}
@@ -175,23 +175,35 @@ def test_what_may_not_be_exported_is_not_in_it_and_the_filter_says_which_classes
 
 
 @pytest.mark.parametrize(
-    ("wanted", "by", "flags"),
+    ("wanted", "by", "flags", "why"),
     [
-        (Filter("acme", ("admin",)), ("audit",), {}),
-        (Filter("acme", ("debug",)), APPROVED, {}),
-        (Filter("acme"), ("curiosity", "T", "A"), {}),
-        (Filter("acme"), APPROVED, {"reader_tenant": "globex"}),
+        (Filter("acme", ("admin",)), ("audit",), {}, "nothing of this without --ticket and --approver"),
+        (Filter("acme", ("debug",)), ("audit",), {}, "may see nothing of these classes for 'audit'"),
+        (Filter("acme", ("debug",)), APPROVED, {}, "may see nothing of these classes for 'audit'"),
+        (Filter("acme", ("debug",)), ("operations",), {"reader_role": "operator"}, "its classes never leave"),
+        (Filter("acme"), ("curiosity", "T", "A"), {}, "may see nothing for 'curiosity'"),
+        (Filter("acme"), APPROVED, {"reader_tenant": "globex"}, "may see nothing of this tenant for 'audit'"),
     ],
 )
 def test_a_refusal_is_recorded_and_there_is_no_file(
-    trail: Trail, wanted: Filter, by: tuple[str, ...], flags: dict[str, str], tmp_path: Path
+    trail: Trail, wanted: Filter, by: tuple[str, ...], flags: dict[str, str], why: str, tmp_path: Path
 ) -> None:
     before = len(trail.stated())
-    with pytest.raises(ContractError, match="the refusal is recorded as"):
+    with pytest.raises(ContractError, match=f"{why}.*; the refusal is recorded as"):
         trail.export(wanted, tmp_path / "no.bundle", *by, **flags)
     (event,) = trail.stated()[before:]
     assert (event["event_name"], event["result"], event["authorization"]["decision"]) == ("trail.exported", "DENIED", "DENY")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("tenant", "scope"), [("nobody", "tenant:nobody"), ("no@body", "tenant:hmac_")])
+def test_a_refusal_is_recorded_without_the_tenants_hash_key_too(trail: Trail, tenant: str, scope: str, tmp_path: Path) -> None:
+    before = len(trail.stated())
+    with pytest.raises(ContractError, match=r"nothing of this tenant.*; the refusal is recorded as"):
+        trail.export(Filter(tenant, actor="u-1"), tmp_path / "no.bundle", *APPROVED, reader_tenant="acme")
+    (event,) = trail.stated()[before:]
+    assert (event["result"], event["tenant"], event["object"]["type"]) == ("DENIED", "@deployment", "bundle")
+    assert event["object"]["id"].startswith("hmac_") and any(s.startswith(scope) for s in event["authorization"]["scopes"])
 
 
 def test_only_the_tenants_disclosure_keys_leave(trail: Trail, tmp_path: Path) -> None:
@@ -204,10 +216,16 @@ def test_only_the_tenants_disclosure_keys_leave(trail: Trail, tmp_path: Path) ->
 
 
 def test_a_file_that_cannot_be_written_and_a_tenant_without_keys_are_said_so(trail: Trail, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="--bundle"):
-        trail.export(Filter("acme", ("operational",)), tmp_path / "no" / "x.bundle")
+    before = len(trail.stated())
+    for file in (tmp_path / "no" / "x.bundle", tmp_path, Path("/"), tmp_path / ("x" * 256)):
+        with pytest.raises(ConfigError, match="--bundle"):
+            trail.export(Filter("acme", ("operational",)), file)
     with pytest.raises(ConfigError, match="tenant"):
         trail.export(Filter("nobody"), tmp_path / "x.bundle")
+    trail.export(Filter("acme", ("operational",)), tmp_path / ("x" * 255))
+    first, *more = trail.stated()[before:]  # of those that could not be written nothing was stated
+    assert first["event_name"] == "trail.exported" and {event["event_name"] for event in more} <= {"trail.export_completed"}
+    assert [path.name for path in tmp_path.iterdir()] == ["x" * 255]
 
 
 def test_the_commands_export_and_verify(trail: Trail, tmp_path: Path) -> None:

@@ -147,6 +147,15 @@ def test_a_reader_of_one_tenant_is_refused_another_and_that_is_recorded(trail: R
     assert (event["result"], event["authorization"]["decision"], event["tenant"]) == ("DENIED", "DENY", "globex")
 
 
+def test_a_reader_without_a_tenants_hash_key_is_refused_it_and_that_is_recorded(trail: Read) -> None:
+    before = len(trail.sealed())
+    with pytest.raises(ContractError, match=r"of this tenant.*; the refusal is recorded as"):
+        trail.search("actor:u-1", tenant="nobody", flags={"reader_tenant": "acme"})
+    (event,) = trail.sealed()[before:]
+    assert (event["event_name"], event["result"], event["tenant"]) == ("trail.searched", "DENIED", "@deployment")
+    assert "tenant:nobody" in event["authorization"]["scopes"] and event["object"]["id"].startswith("hmac_")
+
+
 def test_only_the_classes_that_the_policy_gives_a_role_for_a_purpose_are_shown(trail: Read) -> None:
     answer = trail.search("source:chat")
     assert {d["sealtrail"]["class"] for d in answer["documents"]} == {"operational", "admin", "security"}
@@ -242,8 +251,18 @@ def test_what_needs_approval_is_not_exported_without_and_debug_never(trail: Read
 
 
 def test_a_file_that_cannot_be_written_leaves_nothing_behind(trail: Read, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="--output"):
-        trail.search("", output=tmp_path / "no" / "rows.jsonl")
+    before = len(trail.sealed())
+    event_id = UUID(next(iter(trail.events)))
+    for file in (tmp_path / "no" / "rows.jsonl", tmp_path, tmp_path / ("x" * 256)):
+        with pytest.raises(ConfigError, match="--output"):
+            trail.search("", output=file)
+        with pytest.raises(ConfigError, match="--output"):
+            run_replay(trail.settings(), "audit", REPLAYED, Range(), Wanted(), None, file)
+        with pytest.raises(ConfigError, match="--output"):
+            run_prove(trail.settings(), event_id, "audit", file, trail.chains, "REQ-9", "A. Boss")
+    assert not list(tmp_path.iterdir())
+    trail.search("")
+    assert [event["event_type"] for event in trail.sealed()[before:]] == ["ACCESS"]  # of those exports none was stated
 
 
 # -- show

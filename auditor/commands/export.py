@@ -23,7 +23,7 @@ from auditor.access import Access, Act
 from auditor.archive import ArchiveReader
 from auditor.bundling import Auditor, Made, Spool, make_bundle
 from auditor.console import EXIT_PARTIAL, EXIT_USAGE, AsJson, ConfigFile, explained, say, settings_of
-from auditor.export import TAR
+from auditor.export import TAR, check_output
 from auditor.export import export as write_export
 from auditor.looking import archived_keyring
 from auditor.query.build import micros
@@ -118,17 +118,19 @@ def run_bundle(
         ConfigError, TransientError, UndecidedError: see `Access`, `make_bundle`, `auditor.export`.
     """
     settings.require("keys", "root_vkey")
+    check_output(file, "--bundle")
     root, keystore = root_of(settings), Keystore.open(settings.keys)
     signer, disclosure = keystore.signer(AUDITOR), keystore.secret(DISCLOSURE)
     with Access(settings, purpose, wanted.tenant) as access:
+        fields = tuple(name for name, value in wanted.as_json().items() if value is not None)
+        classes = None if wanted.classes is None else frozenset(c for c in CLASSES if c.lower() in wanted.classes)
+        which = json.dumps(wanted.as_json(), sort_keys=True)
+        act = Act("trail.exported", "bundle", which, "archive", fields, True, ticket, approver, classes)
+        access.require_allowed(act)
         if wanted.actor is not None:
             (hashed,) = access.hashed(wanted.actor)
             wanted = replace(wanted, actor=hashed)
-        fields = tuple(name for name, value in wanted.as_json().items() if value is not None)
-        classes = None if wanted.classes is None else frozenset(c for c in CLASSES if c.lower() in wanted.classes)
-        which = encode_filter(wanted).decode()
-        act = Act("trail.exported", "bundle", which, "archive", fields, True, ticket, approver, classes)
-        stated = access.open(act)
+        stated = access.open(replace(act, which=encode_filter(wanted).decode()))
         allowed = access.classes_for(act)
         wanted = replace(wanted, classes=tuple(sorted(c.lower() for c in allowed)))
         source = ArchiveReader(settings)

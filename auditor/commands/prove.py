@@ -18,7 +18,7 @@ import typer
 from auditor.access import Act
 from auditor.commands.search import Purpose
 from auditor.console import EXIT_FAILED, AsJson, ConfigFile, event_uuid, explained, say, settings_of
-from auditor.export import TEXT, as_text, export
+from auditor.export import TEXT, as_text, check_output, export
 from auditor.looking import Looked, look
 from schemas.settings import Settings
 from sealtrail.ending import parse_end
@@ -73,6 +73,7 @@ def run_prove(
         EvidenceError: the record does not verify; nothing is written.
         ContractError, ConfigError, TransientError, UndecidedError: see `look`.
     """
+    check_output(file)
     act = Act("trail.proved", "event", str(wanted), "archive", export=True, ticket=ticket, approver=approver)
     return look(settings, act, purpose, prefix, lambda looked: _write(looked, file))
 

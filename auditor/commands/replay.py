@@ -16,7 +16,7 @@ import typer
 from auditor.access import Access, Act
 from auditor.commands.search import Purpose, Tenant
 from auditor.console import EXIT_FAILED, EXIT_USAGE, AsJson, ConfigFile, explained, say, settings_of
-from auditor.export import JSON_LINES, as_text, export
+from auditor.export import JSON_LINES, as_text, check_output, export
 from auditor.printing import event_document, seal_document
 from auditor.query.build import micros
 from auditor.replay import Range, Replayed, TopicFinding, Walk, replay
@@ -153,6 +153,8 @@ def run_replay(
     keyring = load_keyring(settings.certificates, load_root(settings.root_vkey))
     topic, codecs = topic_name(settings.topic_prefix, "audit.archive"), packaged_registry().by_digest
     outcome = Outcome()
+    if isinstance(to, Path):
+        check_output(to)
     with Access(settings, purpose, events.tenant) as access, closing(PartitionReader(settings)) as reader:
         count = Ends(settings).partition_count(topic)
         if partition is not None and partition >= count:

@@ -11,7 +11,7 @@ import typer
 
 from auditor.access import Access, Act
 from auditor.console import EXIT_PARTIAL, AsJson, ConfigFile, explained, say, settings_of
-from auditor.export import CSV, JSON_LINES, as_text, export
+from auditor.export import CSV, JSON_LINES, as_text, check_output, export
 from auditor.query.build import Scope, query_of
 from auditor.query.index import HotIndex
 from auditor.query.language import Term, parse
@@ -74,7 +74,10 @@ def run_search(
     terms = parse(text)
     with Access(settings, purpose, tenant or _only_tenant(terms)) as access:
         fields = tuple(sorted({term.field or "words" for term in terms}))
+        if output is not None:
+            check_output(output)
         act = Act("trail.searched", "query", text or "*", "search-index", fields, output is not None, ticket, approver)
+        access.require_allowed(act)
         query = query_of(terms, Scope(access.tenant, access.classes_for(act)), access.hashed)
         stated = access.open(act)
         index = HotIndex(settings)
