@@ -82,10 +82,11 @@ class Certificates:
 
     def current(self) -> Keyring:
         """As it is now, looked at once a second. A file that cannot be used is refused, loudly; what was known stays."""
-        now = self._monotonic()
-        if now < self._look_at:
-            return self._current
-        self._look_at = now + CHECK_S
+        return self._current if self._monotonic() < self._look_at else self.refreshed()
+
+    def refreshed(self) -> Keyring:
+        """As `current`, looked at now: for who met a key that is not known, and may have been certified a moment ago."""
+        self._look_at = self._monotonic() + CHECK_S
         seen = _changed_at(self._directory)
         if seen == self._seen:
             return self._current

@@ -37,6 +37,7 @@ from sealtrail.seal import Kind, Reason
 from sealtrail.segment import Segment, decode_segment, encode_segment
 from sealtrail.session import Run, open_run
 from sinks.archive.assembly import publish_documents
+from sinks.archive.keys import KeyDesk
 from tests import archives
 from tests.archives import ROOT, Archive, built, mark_of, public_of, verify
 from tests.conftest import BUCKETS, Deployment, wait_until
@@ -173,6 +174,17 @@ def test_a_folder_of_certificates_is_read_again_when_it_changed_and_a_bad_file_l
     half.write_bytes((office.certificates / "sealer.cert").read_bytes())  # its writer has finished
     now[0] = 6.0
     assert certificates.current() is not second
+
+
+def test_the_archive_sink_knows_a_sealers_new_key_at_once(office: Office) -> None:
+    """A sealer may look a moment earlier than the sink: a seal by a key that is certified must not stop a partition."""
+    certificates = Certificates(office.certificates, office.root.key, lambda: 0.0)
+    desk = KeyDesk(certificates, FileKeystore(str(office.keys)), OURS, lambda: NOW)
+    made, archive = office.make("sealer@2", NOW - 10), office.make("archive", NOW - 10)
+    assert desk.sealer(made.key_id) == made
+    second = office.make("archive@2", NOW - 5)
+    assert set(desk.archive()) == {archive, second}
+    assert desk.sealer(bytes(32)) is None
 
 
 def test_one_signs_with_the_newest_key_that_is_certified_fits_and_did_not_end(office: Office) -> None:

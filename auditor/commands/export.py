@@ -29,14 +29,14 @@ from auditor.looking import archived_keyring
 from auditor.query.build import micros
 from auditor.tiling import export_tiles
 from auditor.trust import openers_of, root_of
-from keystore import Keystore
+from keystore import Keystore, signer_of
 from schemas.search_names import CLASSES
 from schemas.settings import Settings
 from sealtrail.bundle import open_bundle
 from sealtrail.bundleverify import verify_bundle
 from sealtrail.certificate import Role
 from sealtrail.disclosed import Filter, encode_filter
-from sealtrail.errors import ConfigError, ContractError, EvidenceError
+from sealtrail.errors import ContractError, EvidenceError
 from sealtrail.verify import Trust
 
 AUDITOR, DISCLOSURE = "auditor", "disclosure"
@@ -120,7 +120,7 @@ def run_bundle(
     settings.require("keys", "root_vkey")
     check_output(file, "--bundle")
     root, keystore = root_of(settings), Keystore.open(settings.keys)
-    signer, disclosure = keystore.signer(AUDITOR), keystore.secret(DISCLOSURE)
+    part, disclosure = f"{settings.authority}/{settings.deployment}", keystore.secret(DISCLOSURE)
     with Access(settings, purpose, wanted.tenant) as access:
         fields = tuple(name for name, value in wanted.as_json().items() if value is not None)
         classes = None if wanted.classes is None else frozenset(c for c in CLASSES if c.lower() in wanted.classes)
@@ -134,16 +134,16 @@ def run_bundle(
         allowed = access.classes_for(act)
         wanted = replace(wanted, classes=tuple(sorted(c.lower() for c in allowed)))
         source = ArchiveReader(settings)
-        certificate = archived_keyring(source, root).find(signer.key_id, Role.AUDITOR)
-        if certificate is None:
-            raise ConfigError("key auditor: its certificate is not in the archive; publish the documents first")
+        keyring = archived_keyring(source, root)
+        signer, certificate = signer_of(
+            keystore, AUDITOR, Role.AUDITOR, keyring, time.time(), lambda certificate: certificate.speaks_for(f"{part}/")
+        )
         auditor = Auditor(certificate.name, signer.public, signer.sign, openers_of(settings), disclosure)
         made: list[Made] = []
 
         def write(to: BinaryIO) -> int:
             with tempfile.TemporaryFile(dir=file.parent) as kept:
                 spool = Spool(kept)
-                part = f"{settings.authority}/{settings.deployment}"
                 made.append(make_bundle(source, part, wanted, auditor, str(stated), time.time, spool))
                 spool.write_to(to)
             _check(to, Trust(root))

@@ -17,10 +17,11 @@ from auditor.console import EXIT_FAILED, AsJson, ConfigFile, explained, say, set
 from auditor.holds.holding import Holder, check, lift, place
 from auditor.holds.registry import Registry
 from auditor.query.build import micros
-from keystore import Keystore, load_keyring, load_root
+from keystore import Keystore, load_keyring, load_root, signer_of
 from producers.audit import AuditProducer
 from schemas.search_names import CLASSES
 from schemas.settings import Settings
+from sealtrail.certificate import Role
 from sealtrail.errors import ContractError
 from sealtrail.hold import Scope
 from sinks.archive.store import ArchiveStore
@@ -106,6 +107,16 @@ def opened(settings: Settings, *, states: bool = True) -> Iterator[Holder]:
     settings.require("person", "keys", "root_vkey", "certificates")
     if settings.root_vkey is None or settings.certificates is None:
         raise AssertionError("require() lets no empty setting pass")
+    ours = f"{settings.authority}/{settings.deployment}/"
+    keyring = load_keyring(settings.certificates, load_root(settings.root_vkey))
+    signer, _ = signer_of(
+        Keystore.open(settings.keys),
+        AUDITOR,
+        Role.AUDITOR,
+        keyring,
+        time.time(),
+        lambda certificate: certificate.speaks_for(ours),
+    )
     with Registry(settings) as registry:
         emitter = AuditProducer(settings, SOURCE, INSTANCE) if states else None
         try:
@@ -114,10 +125,10 @@ def opened(settings: Settings, *, states: bool = True) -> Iterator[Holder]:
                 ArchiveStore(settings),
                 registry,
                 emitter or _Silent(),
-                Keystore.open(settings.keys).signer(AUDITOR),
-                load_keyring(settings.certificates, load_root(settings.root_vkey)),
+                signer,
+                keyring,
                 settings.authority,
-                f"{settings.authority}/{settings.deployment}/",
+                ours,
                 settings.person,
                 lambda: time.time_ns() // 1000,
             )

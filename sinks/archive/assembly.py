@@ -70,7 +70,7 @@ def make_tools(
 ) -> Tools:
     """What the partitions of one process share. Raises ConfigError."""
     origin = f"{settings.authority}/{settings.deployment}/"
-    keys = KeyDesk(certificates_of(settings).current, Keystore.open(settings.keys), origin, clock)
+    keys = KeyDesk(certificates_of(settings), Keystore.open(settings.keys), origin, clock)
     keys.signer()  # there must be one from the start
     return Tools(
         store=store,
