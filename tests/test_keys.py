@@ -499,7 +499,7 @@ class Talker:
         self.emitter = AuditProducer(settings, "chat", "one")
         self.sent = 0
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run)
+        self._thread = threading.Thread(target=self._run, daemon=True)  # a test that fails must not wait for it
         self._thread.start()
 
     def _run(self) -> None:
