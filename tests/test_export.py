@@ -82,10 +82,13 @@ def test_an_export_that_could_not_be_recorded_leaves_no_file(tmp_path: Path) -> 
 
 
 STOPPED = """
+import signal
 import sys
 from pathlib import Path
 from tests.test_export import Stated
 from auditor.export import CSV, export
+
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whatever ran the tests may ignore it
 
 def write(to):
     to.write(b"in clear")

@@ -228,14 +228,14 @@ def test_what_cannot_be_encoded_is_refused_and_takes_no_number(
 
 
 def test_refusals_and_failures_are_logged_without_a_value(
-    emitter: AuditProducer, broker: MemoryBroker, capsys: pytest.CaptureFixture[str]
+    emitter: AuditProducer, broker: MemoryBroker, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(ContractError):
         emitter.emit(draft(event_name=SECRET + " "))
     broker.failing = "MSG_SIZE_TOO_LARGE"
     emitter.emit(draft(object_name=SECRET))
     wait_until(lambda: emitter.counts.failed, what="a failed delivery")
-    printed = capsys.readouterr()
+    printed = capfd.readouterr()
     assert "event_name" in printed.out + printed.err
     assert SECRET not in printed.out + printed.err
 
