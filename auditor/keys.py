@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from auditor.policy import Authority
 from producers.audit import AuditProducer
 from schemas.settings import Settings
 from sealtrail.certificate import Certificate, Role
@@ -36,16 +37,6 @@ from sealtrail.verify import Plan, Trust, plan, verify_chain
 ACKNOWLEDGED_S = 30.0
 
 Sign = Callable[[bytes], bytes]
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """Who does it, and on what grounds."""
-
-    person: str
-    reason: str
-    ticket: str | None = None
-    approver: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +134,7 @@ class Office:
         publish: puts what is new in the folder of certificates into the archive.
     """
 
-    def __init__(self, settings: Settings, emitter: AuditProducer, said: Said, publish: Callable[[], object]) -> None:
+    def __init__(self, settings: Settings, emitter: AuditProducer, said: Authority, publish: Callable[[], object]) -> None:
         settings.require("certificates")
         if settings.certificates is None:
             raise AssertionError("require() lets no empty setting pass")

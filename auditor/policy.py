@@ -61,7 +61,7 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class Authority:
-    """Who changes the policy, and on what grounds."""
+    """Who changes the policy, or a key, and on what grounds."""
 
     person: str
     reason: str

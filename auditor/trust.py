@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from keystore import Keystore, load_root
+import time
+
+from keystore import Keystore, Signer, load_keyring, load_root, signer_of
 from schemas.settings import Settings
+from sealtrail.certificate import Certificate, Role
 from sealtrail.contents import Openers
+from sealtrail.keyring import Keyring
 from sealtrail.note import NoteKey
 
+AUDITOR = "auditor"
 TENANT_DATA = "tenant-data-"
 
 
@@ -16,6 +21,21 @@ def root_of(settings: Settings) -> NoteKey:
     if settings.root_vkey is None:
         raise AssertionError("require() lets no empty setting pass")
     return load_root(settings.root_vkey)
+
+
+def keyring_of(settings: Settings) -> Keyring:
+    """The certified keys in the deployment's own folder. Raises ConfigError; those in an archive: `auditor.looking`."""
+    settings.require("certificates")
+    if settings.certificates is None:
+        raise AssertionError("require() lets no empty setting pass")
+    return load_keyring(settings.certificates, root_of(settings))
+
+
+def auditor_of(settings: Settings, keyring: Keyring) -> tuple[Signer, Certificate]:
+    """The newest auditor's key of this role that speaks for the deployment. Raises ConfigError when there is none."""
+    ours = f"{settings.authority}/{settings.deployment}/"
+    keystore = Keystore.open(settings.keys)
+    return signer_of(keystore, AUDITOR, Role.AUDITOR, keyring, time.time(), lambda certificate: certificate.speaks_for(ours))
 
 
 def openers_of(settings: Settings) -> Openers:

@@ -18,10 +18,10 @@ import re
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
+from sealtrail.certificate import format_time, parse_time
 from sealtrail.checkpoint import Sign
-from sealtrail.disclosed import Filter, decode_filter, decode_keys, time_text
+from sealtrail.disclosed import Filter, decode_filter, decode_keys
 from sealtrail.errors import EvidenceError
 from sealtrail.layout import KEYS
 from sealtrail.note import ED25519, Note, NoteKey, format_note, note_signature, parse_note
@@ -72,7 +72,7 @@ class Manifest:
         return (
             f"{_CONTEXT}\n"
             f"deployment {self.deployment}\n"
-            f"made {time_text(self.made_s * 1_000_000)}\n"
+            f"made {format_time(self.made_s)}\n"
             f"export {self.export}\n"
             f"files {self.files}\n"
             f"sums {self.sums.hex()}\n"
@@ -95,11 +95,7 @@ def parse_manifest(data: bytes) -> tuple[Manifest, Note]:
     if match is None or format_note(note.text, note.signatures).encode() != data or len(note.signatures) != 1:
         raise EvidenceError("not the signed manifest of a bundle")
     deployment, made, export, files, sums = match.groups()
-    try:
-        made_s = int(datetime.strptime(made, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC).timestamp())
-    except ValueError as error:
-        raise EvidenceError("the manifest of a bundle with a time that there is not") from error
-    return Manifest(deployment, made_s, export, int(files), bytes.fromhex(sums)), note
+    return Manifest(deployment, parse_time(made), export, int(files), bytes.fromhex(sums)), note
 
 
 def format_sums(sums: Mapping[str, bytes]) -> bytes:
@@ -180,7 +176,7 @@ class Bundle:
         """For `--json`: by whose word it was made, and for what."""
         return {
             "deployment": self.manifest.deployment,
-            "made": time_text(self.manifest.made_s * 1_000_000),
+            "made": format_time(self.manifest.made_s),
             "export": self.manifest.export,
             "signed_by": self.note.signatures[0].name,
             "filter": self.filter.as_json(),

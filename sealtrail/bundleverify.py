@@ -19,20 +19,18 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from sealtrail.bundle import DISCLOSURE, MANIFEST, SUMS, Bundle, BundleSource
-from sealtrail.certificate import Certificate, Role
+from sealtrail.certificate import Certificate, Role, format_time
 from sealtrail.certified import endless
 from sealtrail.contents import ContentsOf, Find, Say
 from sealtrail.disclosed import RecordsCheck, Shown, records_name, time_text
 from sealtrail.documents import Documents, policy_pair_of
 from sealtrail.emitters import Emitters
 from sealtrail.errors import EvidenceError
-from sealtrail.extent import Listed, Part
+from sealtrail.extent import Listed, Part, seal_at
 from sealtrail.keyring import Keyring
 from sealtrail.layout import CHAINS, GLOSSARY, KEYS, POLICIES, SCHEMAS, parse_segment_key, segments_prefix
 from sealtrail.note import ED25519, NoteKey, verify_note
 from sealtrail.report import Finding, FindingKind, Report, Verdict
-from sealtrail.seal import decode_seal
-from sealtrail.segment import decode_segment
 from sealtrail.sworn import genuine_checkpoint
 from sealtrail.verify import MAX_PARTITIONS, Plan, Trust, plan, verify_chain
 
@@ -83,13 +81,9 @@ def verify_bundle(bundle: Bundle, trust: Trust) -> Report:
 
 def _partial(bundle: Bundle, segments: tuple[Listed, ...]) -> Part:
     """A bundle's part of a chain. It goes on to where the chain ended then, unless it goes beyond the filter's time."""
-    until, last_us = bundle.filter.to_us, None
-    try:
-        stored = segments[-1][0]
-        last_us = decode_seal(decode_segment(bundle.source.read(stored.key, stored.version)).seals[-1]).sealed_at_us
-    except (EvidenceError, IndexError):
-        pass  # it will be found
-    reaches_end = until is None or (last_us is not None and last_us < until)
+    until = bundle.filter.to_us
+    last = None if until is None else seal_at(bundle.source, segments[-1][0], -1)
+    reaches_end = until is None or (last is not None and last.sealed_at_us < until)
     return Part(segments, parse_segment_key(segments[0][0].key)[1] == 0, reaches_end)
 
 
@@ -236,7 +230,7 @@ def _caveats(bundle: Bundle, trust: Trust, made: Plan, shown: Mapping[str, Shown
     for chain, found in shown.items():
         if wanted.to_us is None or found.last is None or found.last.sealed_at_us < wanted.to_us:
             last = "nothing" if found.last is None else f"seq {found.last.seq}, sealed at {time_text(found.last.sealed_at_us)}"
-            at = time_text(bundle.manifest.made_s * 1_000_000)
+            at = format_time(bundle.manifest.made_s)
             yield f"{chain}: covered up to {last}, in a bundle made at {at}: what was sealed in between was not given"
     unproven = [chain for chain, found in shown.items() if chain in bundle.keys and not found.in_scope]
     if unproven:

@@ -26,7 +26,7 @@ from sealtrail.documents import Documents
 from sealtrail.errors import EvidenceError, UndecidedError
 from sealtrail.layout import is_chain, policy_pair_key, schema_key
 from sealtrail.report import Finding, FindingKind, Verdict
-from sealtrail.seal import Content, Kind, LogClass, Seal, content_of, scope
+from sealtrail.seal import Content, Kind, LogClass, Seal, content_of, row_of, scope
 from sealtrail.segment import Segment
 from sealtrail.source import MissingObjectError, Source, StoredObject
 
@@ -148,20 +148,7 @@ def decode_keys(data: bytes) -> dict[str, bytes]:
 
 def encode_records(records: Iterable[tuple[int, Content]]) -> bytes:
     """The records of one segment, by seq in order."""
-    return write_container(
-        [
-            {
-                "seq": seq,
-                "salt": c.salt,
-                "policy": c.policy,
-                "content_schema": c.content_schema,
-                "event_id": c.event_id,
-                "content": c.content,
-            }
-            for seq, c in records
-        ],
-        ROW,
-    )
+    return write_container([row_of(seq, content) for seq, content in records], ROW)
 
 
 def decode_records(data: bytes) -> list[tuple[int, Content]]:

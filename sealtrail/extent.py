@@ -90,7 +90,7 @@ def _first(source: Source, segments: Sequence[Listed], from_us: int) -> int:
     low, high = 0, len(segments)
     while low < high:
         middle = (low + high) // 2
-        last = _seal(source, segments[middle][0], -1)
+        last = seal_at(source, segments[middle][0], -1)
         if last is not None and last.sealed_at_us < from_us:
             low = middle + 1
         else:
@@ -103,7 +103,7 @@ def _end(source: Source, segments: Sequence[Listed], start: int, to_us: int) -> 
     low, high = start, len(segments)
     while low < high:
         middle = (low + high) // 2
-        first = _seal(source, segments[middle][0], 0)
+        first = seal_at(source, segments[middle][0], 0)
         if first is not None and first.sealed_at_us >= to_us:
             high = middle
         else:
@@ -111,7 +111,7 @@ def _end(source: Source, segments: Sequence[Listed], start: int, to_us: int) -> 
     return low
 
 
-def _seal(source: Source, stored: StoredObject, index: int) -> Seal | None:
+def seal_at(source: Source, stored: StoredObject, index: int) -> Seal | None:
     """One seal of a segment, or None if it cannot be read. Raises UndecidedError when the store does not answer."""
     try:
         return decode_seal(decode_segment(source.read(stored.key, stored.version)).seals[index])

@@ -314,6 +314,18 @@ def decode_sealed_event(data: bytes) -> SealedEvent:
     )
 
 
+def row_of(seq: int, content: Content) -> dict[str, Any]:
+    """A content as a row; see `content_of`."""
+    return {
+        "seq": seq,
+        "salt": content.salt,
+        "policy": content.policy,
+        "content_schema": content.content_schema,
+        "event_id": content.event_id,
+        "content": content.content,
+    }
+
+
 def content_of(row: dict[str, Any]) -> Content:
     """The five fields of a content, from any record that carries them by their names."""
     return Content(row["salt"], row["policy"], row["content_schema"], row["event_id"], row["content"])

@@ -32,7 +32,7 @@ from sealtrail.avro import Codec, packaged, read_container, write_container
 from sealtrail.checkpoint import MAX_NUMBER, Sign
 from sealtrail.errors import EvidenceError
 from sealtrail.note import ED25519, NoteKey, format_note, note_signature, parse_note, verify_note
-from sealtrail.seal import Content, Signature, content_of
+from sealtrail.seal import Content, Signature, content_of, row_of
 from sealtrail.session import HPKE
 
 VERSION = 1
@@ -252,19 +252,7 @@ def seal_frame(
         public: the tenant's X25519 data key, 32 bytes.
         random: cryptographic randomness, n -> n bytes; a fresh key and nonce a frame.
     """
-    body = ROWS.encode_body(
-        [
-            {
-                "seq": seq,
-                "salt": c.salt,
-                "policy": c.policy,
-                "content_schema": c.content_schema,
-                "event_id": c.event_id,
-                "content": c.content,
-            }
-            for seq, c in rows
-        ]
-    )
+    body = ROWS.encode_body([row_of(seq, content) for seq, content in rows])
     key, nonce = random(32), random(12)
     blank = Frame(chain, first_seq, log_class, tenant, hashlib.sha256(public).digest(), b"", nonce, b"")
     bound = blank.associated_data

@@ -28,13 +28,12 @@ from auditor.export import export as write_export
 from auditor.looking import archived_keyring
 from auditor.query.build import micros
 from auditor.tiling import export_tiles
-from auditor.trust import openers_of, root_of
-from keystore import Keystore, signer_of
+from auditor.trust import auditor_of, openers_of, root_of
+from keystore import Keystore
 from schemas.search_names import CLASSES
 from schemas.settings import Settings
 from sealtrail.bundle import open_bundle
 from sealtrail.bundleverify import verify_bundle
-from sealtrail.certificate import Role
 from sealtrail.disclosed import Filter, encode_filter
 from sealtrail.errors import ContractError, EvidenceError
 from sealtrail.verify import Trust
@@ -135,9 +134,7 @@ def run_bundle(
         wanted = replace(wanted, classes=tuple(sorted(c.lower() for c in allowed)))
         source = ArchiveReader(settings)
         keyring = archived_keyring(source, root)
-        signer, certificate = signer_of(
-            keystore, AUDITOR, Role.AUDITOR, keyring, time.time(), lambda certificate: certificate.speaks_for(f"{part}/")
-        )
+        signer, certificate = auditor_of(settings, keyring)
         auditor = Auditor(certificate.name, signer.public, signer.sign, openers_of(settings), disclosure)
         made: list[Made] = []
 

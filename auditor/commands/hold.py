@@ -17,11 +17,10 @@ from auditor.console import EXIT_FAILED, AsJson, ConfigFile, explained, say, set
 from auditor.holds.holding import Holder, check, lift, place
 from auditor.holds.registry import Registry
 from auditor.query.build import micros
-from keystore import Keystore, load_keyring, load_root, signer_of
+from auditor.trust import auditor_of, keyring_of
 from producers.audit import AuditProducer
 from schemas.search_names import CLASSES
 from schemas.settings import Settings
-from sealtrail.certificate import Role
 from sealtrail.errors import ContractError
 from sealtrail.hold import Scope
 from sinks.archive.store import ArchiveStore
@@ -104,19 +103,9 @@ def opened(settings: Settings, *, states: bool = True) -> Iterator[Holder]:
     Raises:
         ConfigError, TransientError: see the parts.
     """
-    settings.require("person", "keys", "root_vkey", "certificates")
-    if settings.root_vkey is None or settings.certificates is None:
-        raise AssertionError("require() lets no empty setting pass")
-    ours = f"{settings.authority}/{settings.deployment}/"
-    keyring = load_keyring(settings.certificates, load_root(settings.root_vkey))
-    signer, _ = signer_of(
-        Keystore.open(settings.keys),
-        AUDITOR,
-        Role.AUDITOR,
-        keyring,
-        time.time(),
-        lambda certificate: certificate.speaks_for(ours),
-    )
+    settings.require("person", "keys")
+    keyring = keyring_of(settings)
+    signer, _ = auditor_of(settings, keyring)
     with Registry(settings) as registry:
         emitter = AuditProducer(settings, SOURCE, INSTANCE) if states else None
         try:
@@ -128,7 +117,7 @@ def opened(settings: Settings, *, states: bool = True) -> Iterator[Holder]:
                 signer,
                 keyring,
                 settings.authority,
-                ours,
+                f"{settings.authority}/{settings.deployment}/",
                 settings.person,
                 lambda: time.time_ns() // 1000,
             )

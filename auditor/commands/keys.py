@@ -20,11 +20,12 @@ import typer
 
 from auditor.archive import ArchiveReader
 from auditor.console import AsJson, ConfigFile, explained, say, settings_of
-from auditor.keys import Office, Said, end_of, positions, require_settled, write_certificate
+from auditor.keys import Office, end_of, positions, require_settled, write_certificate
+from auditor.policy import Authority
 from auditor.query.build import micros
-from auditor.trust import root_of
+from auditor.trust import keyring_of, root_of
 from kafkaio.transaction import Ends
-from keystore import Keystore, generate, load_keyring, write_private
+from keystore import Keystore, generate, write_private
 from keystore.ceremony import DAYS, VKEY, Root, next_name, purpose_of
 from keystore.file import FileKeystore, copy_private
 from keystore.store import KeyKind, base_of, kind_of
@@ -89,7 +90,7 @@ def certify(
         if (keys is None) == (public is None):
             raise ConfigError("give either --keys or --public")
         half = _made(name, keys) if keys is not None else _read_public(public)
-        known = _keyring(settings).by_id.get(hashlib.sha256(half).digest())
+        known = keyring_of(settings).by_id.get(hashlib.sha256(half).digest())
         if known is not None:
             if into is None:
                 publish_keys(settings)  # a run before this one may have died before it did
@@ -98,7 +99,7 @@ def certify(
         certificate, note = authority.certify(purpose.role, owner, half, int(time.time()), days)
         file = _file_name(name, certificate)
         if into is None:
-            with _office(settings, Said(settings.person, reason, ticket, approver)) as office:
+            with _office(settings, Authority(settings.person, reason, ticket, approver)) as office:
                 path = office.certified(certificate, note, file)
         else:
             path = write_certificate(into, file, note)
@@ -126,7 +127,7 @@ def rotate(
         settings = settings_of(config, SOURCE)
         purpose = purpose_of(name)
         following, before = _following(settings, keys, name)
-        with _office(settings, Said(settings.person, reason, ticket, approver)) as office:
+        with _office(settings, Authority(settings.person, reason, ticket, approver)) as office:
             if following not in FileKeystore(str(keys)).names():
                 write_private(keys, following, generate(following)[0])
             for folder in also or ():
@@ -160,7 +161,7 @@ def revoke(
     """State where a key ended: per chain, the last seal for which it counts, signed by its successor, kept in the archive."""
     with explained():
         settings = settings_of(config, SOURCE)
-        keyring = _keyring(settings)
+        keyring = keyring_of(settings)
         key = _find(keyring, key_id)
         if since and (not compromised or key.role is Role.ARCHIVE):
             raise ConfigError("--since goes with --compromised, and not with an archive's key: it states the times itself")
@@ -173,7 +174,7 @@ def revoke(
             require_settled(key, live, expected, settled)
         why = EndReason.COMPROMISED if compromised else EndReason.SUPERSEDED
         end = end_of(key, successor, why, found, int(time.time()))
-        with _office(settings, Said(settings.person, reason, ticket, approver)) as office:
+        with _office(settings, Authority(settings.person, reason, ticket, approver)) as office:
             path = office.ended(keyring, key, successor, sign, end)
     for position in found:
         if position.doubted:
@@ -191,9 +192,9 @@ def revoke(
 def list_command(config: ConfigFile = None, as_json: AsJson = False) -> None:
     """Every certified key: its role, name and time, and whether it is in use, was followed, ended or expired."""
     with explained():
-        keyring = _keyring(settings_of(config, SOURCE))
+        keyring = keyring_of(settings_of(config, SOURCE))
     now = time.time()
-    rows = sorted((c for role in Role for c in keyring.of_role(role)), key=lambda c: (c.role, c.name, c.not_before_s))
+    rows = sorted(keyring.by_id.values(), key=lambda c: (c.role, c.name, c.not_before_s))
     told = [
         {
             "key_id": c.key_id.hex(),
@@ -214,7 +215,7 @@ def list_command(config: ConfigFile = None, as_json: AsJson = False) -> None:
 
 
 @contextmanager
-def _office(settings: Settings, said: Said) -> Iterator[Office]:
+def _office(settings: Settings, said: Authority) -> Iterator[Office]:
     settings.require("person")
     emitter = AuditProducer(settings, SOURCE, INSTANCE)
     try:
@@ -231,13 +232,6 @@ def _live_chains(settings: Settings) -> list[str]:
     """The chains of the raw topic that there is now."""
     ends, topics = Ends(settings), Topics.of(settings)
     return [chain_of(settings, ends, topics, partition) for partition in range(ends.partition_count(topics.raw))]
-
-
-def _keyring(settings: Settings) -> Keyring:
-    settings.require("certificates")
-    if settings.certificates is None:
-        raise AssertionError("require() lets no empty setting pass")
-    return load_keyring(settings.certificates, root_of(settings))
 
 
 def _made(name: str, folder: Path) -> bytes:
@@ -267,7 +261,7 @@ def _following(settings: Settings, folder: Path, name: str) -> tuple[str, Certif
     A newest key without a certificate is the successor: whoever made it did not come further.
     """
     keystore: Keystore = FileKeystore(str(folder))
-    role, keyring = purpose_of(name).role, _keyring(settings)
+    role, keyring = purpose_of(name).role, keyring_of(settings)
     held = keystore.generations(base_of(name)[0])
     found = [(n, keyring.find(hashlib.sha256(_public(keystore, n)).digest(), role)) for n in held]
     certified = [(n, certificate) for n, certificate in found if certificate is not None]
@@ -287,7 +281,7 @@ def _later_than(before: Certificate) -> int:
 
 
 def _find(keyring: Keyring, digits: str) -> Certificate:
-    found = [c for role in Role for c in keyring.of_role(role) if digits and c.key_id.hex().startswith(digits.lower())]
+    found = [c for key_id, c in keyring.by_id.items() if digits and key_id.hex().startswith(digits.lower())]
     if len(found) != 1:
         raise ConfigError(f"{len(found)} certified keys have ids that begin with {digits!r}")
     return found[0]

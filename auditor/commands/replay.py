@@ -20,9 +20,9 @@ from auditor.export import JSON_LINES, as_text, check_output, export
 from auditor.printing import event_document, seal_document
 from auditor.query.build import micros
 from auditor.replay import Range, Replayed, TopicFinding, Walk, replay
+from auditor.trust import keyring_of
 from kafkaio.reader import PartitionReader
 from kafkaio.transaction import Ends
-from keystore import load_keyring, load_root
 from schemas.catalogue import topic_name
 from schemas.registry import packaged_registry
 from schemas.settings import Settings
@@ -147,10 +147,7 @@ def run_replay(
         ContractError: the policy does not allow it.
         ConfigError, TransientError: a setting, or the brokers.
     """
-    settings.require("root_vkey", "certificates")
-    if settings.root_vkey is None or settings.certificates is None:
-        raise AssertionError("require() lets no empty setting pass")
-    keyring = load_keyring(settings.certificates, load_root(settings.root_vkey))
+    keyring = keyring_of(settings)
     topic, codecs = topic_name(settings.topic_prefix, "audit.archive"), packaged_registry().by_digest
     outcome = Outcome()
     if isinstance(to, Path):
