@@ -49,9 +49,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     wanted = config.getoption("--servers")
     if wanted is None:
         return
-    chosen = [item for item in items if ("stack" in getattr(item, "fixturenames", ())) == (wanted == "with")]
+    chosen = [item for item in items if needs_servers(item) == (wanted == "with")]
     config.hook.pytest_deselected(items=[item for item in items if item not in set(chosen)])
     items[:] = chosen
+
+
+def needs_servers(item: pytest.Item) -> bool:
+    """Whether it takes the stack by name, or says so: a fixture asked for while the test runs is not in its list."""
+    return "stack" in getattr(item, "fixturenames", ()) or item.get_closest_marker("servers") is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +77,13 @@ class Deployment:
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def stack(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[Stack]:
     """Kafka and the S3 server, up; OpenSearch joins with the tests that need it (`search_stack`).
 
     TEST_STACK names a state folder whose stack stays up from session to session: for work on one test.
     """
+    if pytestconfig.getoption("--servers") == "without":
+        pytest.fail("a test that asks for servers while it runs needs the mark `servers`")
     kept = os.environ.get("TEST_STACK")
     made = Stack(
         Path(kept) if kept else tmp_path_factory.mktemp("stack") / "state",

@@ -464,7 +464,7 @@ def test_an_identifier_begins_with_its_millisecond() -> None:
 # -- the same contract for the record producer in memory and on Kafka
 
 
-@pytest.fixture(params=["memory", "kafka"])
+@pytest.fixture(params=["memory", pytest.param("kafka", marks=pytest.mark.servers)])
 def connect(request: pytest.FixtureRequest) -> Callable[[Callable[[int, str | None], None]], RecordProducer]:
     if request.param == "memory":
         broker = MemoryBroker(capacity=5)

@@ -483,8 +483,15 @@ class Spoilt:
     def commit(self, partition: int, offset: int) -> None:
         """The group's position, as an administrator may move it."""
         asked = ConsumerGroupTopicPartitions(name(self.deployment, "sealer"), [TopicPartition(self.raw, partition, offset)])
-        for result in self.client.alter_consumer_group_offsets([asked]).values():
-            result.result()
+        wait_until(lambda: self.altered(asked), what=f"position {offset} of partition {partition}")
+
+    def altered(self, asked: ConsumerGroupTopicPartitions) -> bool:
+        """Whether the broker took it; the error of each partition is in the answer, and none is raised for it.
+
+        A group that nobody used yet is refused while its coordinator is found (NOT_COORDINATOR, LOAD_IN_PROGRESS).
+        """
+        (answered,) = self.client.alter_consumer_group_offsets([asked]).values()
+        return all(position.error is None for position in answered.result().topic_partitions)
 
     def cut(self, topic: str, partition: int, keep: int) -> None:
         """Delete all records of a partition but the last `keep` offsets."""
@@ -508,7 +515,10 @@ class Spoilt:
         sealer = new_sealer(self.deployment)
         wanted = [Phase.STOPPED] * len(self.defects) + [Phase.SEALING] * 2
         with capture_logs() as logs, running(sealer):
-            wait_until(lambda: phases(sealer) == dict(enumerate(wanted)), what=f"{self.defects}")
+            try:
+                wait_until(lambda: phases(sealer) == dict(enumerate(wanted)), what="each chain as expected")
+            except pytest.fail.Exception as failed:
+                pytest.fail(f"{failed}: {phases(sealer)}; {[entry for entry in logs if entry['log_level'] != 'info'][-20:]}")
             emit(self.deployment, 5, self.partitions)
             wait_until(lambda: all(self.left(p) == 0 for p in (self.expired, self.sound)), what="sound ones sealed")
             assert phases(sealer) == dict(enumerate(wanted))
@@ -576,6 +586,7 @@ def test_a_chain_whose_head_does_not_fit_stops_with_the_reason(sealed_before: Sp
     assert SEALED_BEFORE[defect] in sealed_before.said[sealed_before.defects.index(defect)]
 
 
+@pytest.mark.servers
 @pytest.mark.parametrize("fixture", ["never_sealed", "sealed_before"])
 def test_raw_records_that_expired_unsealed_are_a_gap_and_the_rest_is_sealed(
     fixture: str, request: pytest.FixtureRequest
@@ -587,6 +598,7 @@ def test_raw_records_that_expired_unsealed_are_a_gap_and_the_rest_is_sealed(
     assert [seal.kind for seal in rest] == [Kind.EVENT] * 9
 
 
+@pytest.mark.servers
 @pytest.mark.parametrize("fixture", ["never_sealed", "sealed_before"])
 def test_partitions_that_fit_are_sealed_beside_those_that_stopped(fixture: str, request: pytest.FixtureRequest) -> None:
     spoilt: Spoilt = request.getfixturevalue(fixture)
