@@ -36,20 +36,14 @@ from producers.identity import Identity
 from producers.run import OpenRun, Prepared
 from producers.sender import RecordProducer, Sender, Ways
 from producers.uuid7 import Uuid7
+from schemas.admission import Admission
 from schemas.catalogue import RAW, topic_name
-from schemas.contract import MAX_EVENT_BYTES, Contract
-from schemas.encoder import split_encoder
-from schemas.redact import Redactor
-from schemas.registry import AUDIT_EVENT, packaged_registry
+from schemas.registry import packaged_registry
 from schemas.settings import Settings
-from sealtrail.avro import HEADER_SIZE
 from sealtrail.errors import ContractError, TransientError
 from sealtrail.session import SESSION_KEY_SIZE
 
 CLOSE_S = 30.0  # a broker that restarts is back in 5 to 10 s
-EMITTER_BYTES = 2 * (2 + 128) + 16 + 10  # the field `emitter`, at most: source, instance, epoch, number
-
-_ENCODE = split_encoder(AUDIT_EVENT.text, "emitter")
 _LOG = structlog.get_logger("producers.audit")
 
 ProducerFactory = Callable[[Settings, str, str, OnDelivery], RecordProducer]
@@ -91,9 +85,7 @@ class AuditProducer:
         self._identity = Identity(settings, source, instance)
         self._tenants = frozenset(tenants or self._identity.tenants()) | {lifecycle.DEPLOYMENT}
         self._topic = topic_name(settings.topic_prefix, RAW)
-        registry = packaged_registry()
-        self._contract = Contract(registry, settings.region)
-        self._redactor = Redactor(AUDIT_EVENT.text, registry, self._identity.hash_key)
+        self._admit = Admission(packaged_registry(), settings.region, self._identity.hash_key)
         self._clock = clock
         self._random = random
         self._factory = producer_factory
@@ -175,17 +167,9 @@ class AuditProducer:
         )
         if event.get("tenant") not in self._tenants:
             raise ContractError("tenant", "not one of this emitter's tenants")
-        extension = event.get("extension")
-        if isinstance(extension, Mapping) and "value" in extension:
-            event["extension"] = self._contract.extension(extension.get("schema"), extension["value"])
-        self._contract.check(event)
-        redacted = self._redactor(event)
-        before, after = _ENCODE(redacted)
-        size = HEADER_SIZE + len(before) + EMITTER_BYTES + len(after)
-        if size > MAX_EVENT_BYTES:
-            raise ContractError("", f"too large: {size} bytes encoded, at most {MAX_EVENT_BYTES}")
-        traceparent = redacted.get("traceparent")
-        header = None if traceparent is None else traceparent.encode()
+        before, after = self._admit(event)
+        traceparent = event.get("traceparent")
+        header = traceparent.encode() if isinstance(traceparent, str) else None
         return cast("bytes", event["event_id"]), Prepared(before, after, header, own)
 
     def _refuse(self, error: ContractError) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from kafkaio.producer import Header
 from schemas.encoder import number
@@ -18,8 +18,7 @@ from sealtrail.session import Run, mac_key
 CONTENT_TYPE = ("content-type", b"application/avro")
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(NamedTuple):
     """An event that was checked, redacted and encoded; its body lacks the field `emitter`.
 
     Attributes:
@@ -34,8 +33,7 @@ class Prepared:
     own: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class RawRecord:
+class RawRecord(NamedTuple):
     """A record as the raw topic gets it."""
 
     value: bytes

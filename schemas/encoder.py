@@ -51,22 +51,26 @@ def _fail(value: object) -> bytes:
 
 def encoder(text: str) -> Encoder:
     """Avro body of a value of the schema `text`."""
-    return cast("Encoder", _Writer(text, None).function())
+    return cast("Encoder", Writer(text).function())
 
 
 def split_encoder(text: str, field: str) -> SplitEncoder:
     """Avro body without the top-level field `field`: what comes before it, and what follows it."""
-    return cast("SplitEncoder", _Writer(text, field).function())
+    return cast("SplitEncoder", Writer(text, field).function())
 
 
-class _Writer:
+class Writer:
     """Writes the source of one schema's function.
 
     Every name in it is made here, and every text from the schema goes in as a literal (`repr`): no schema can say more
-    than values.
+    than values. `schemas.admission` writes more into the same places: see `_begin`, `_leaf` and `_end`.
+
+    Args:
+        text: the schema's.
+        split: a top-level field that is left out; its place parts the result in two.
     """
 
-    def __init__(self, text: str, split: str | None) -> None:
+    def __init__(self, text: str, split: str | None = None) -> None:
         self._document: Any = json.loads(text)
         self._split = split
         self._named: dict[str, dict[str, Any]] = {}
@@ -81,25 +85,47 @@ class _Writer:
             "fail": _fail,
         }
 
-    def function(self) -> Callable[[Mapping[str, object]], object]:
-        lines = ["def encode(r0):", "    parts = []", "    a = parts.append"]
-        lines += [f"    {line}" for line in self._record(self._document, 0)]
-        if self._split is None:
-            lines.append("    return b''.join(parts)")
-        else:
-            lines.append("    return before, b''.join(parts)")
+    def function(self, arguments: str = "r0") -> Callable[..., Any]:
+        """The function; its first argument is the value, `r0`."""
+        lines = [f"def encode({arguments}):", "    parts = []", "    a = parts.append"]
+        lines += [f"    {line}" for line in self._record(self._document, 0, "")]
+        lines += [f"    {line}" for line in self._end()]
         source = "\n".join(lines)
         exec(compile(source, f"<encoder of {self._document['name']!r}>", "exec"), self._names)  # noqa: S102 - see the class
-        return cast("Callable[[Mapping[str, object]], object]", self._names["encode"])
+        return cast("Callable[..., Any]", self._names["encode"])
 
     def _constant(self, value: object) -> str:
         name = f"C{len(self._names)}"
         self._names[name] = value
         return name
 
-    def _record(self, schema: dict[str, Any], depth: int) -> Iterator[str]:
+    # -- what a writer of more may write otherwise
+
+    def _begin(self, schema: dict[str, Any], depth: int) -> Iterator[str]:
+        """Lines before a record's fields."""
+        yield from ()
+
+    def _leaf(self, definition: dict[str, Any], field: dict[str, Any], path: str) -> Iterator[str]:
+        """Lines that append the leaf in `v`; `field` is the record's field that it is of, `path` as in `schemas.fields`."""
+        kind = definition["type"]
+        if kind == "enum":
+            symbols = {symbol: number(index, 31) for index, symbol in enumerate(definition["symbols"])}
+            yield f"a({self._constant(symbols)}[v])"
+        elif kind == "fixed":
+            yield f"a(v if len(v) == {int(definition['size'])} else fail(v))"
+        else:
+            yield _WRITTEN[kind]
+
+    def _end(self) -> Iterator[str]:
+        """Lines that return."""
+        yield "return b''.join(parts)" if self._split is None else "return before, b''.join(parts)"
+
+    # -- the walk
+
+    def _record(self, schema: dict[str, Any], depth: int, path: str) -> Iterator[str]:
         """Lines that append the record in `r<depth>`."""
         self._remember(schema)
+        yield from self._begin(schema, depth)
         for field in schema["fields"]:
             name = field["name"]
             if depth == 0 and name == self._split:
@@ -111,9 +137,9 @@ class _Writer:
                 yield f"v = r{depth}.get({name!r}, {self._constant(field['default'])})"
             else:
                 yield f"v = r{depth}[{name!r}]"
-            yield from self._value(field["type"], depth)
+            yield from self._value(field["type"], depth, field, f"{path}.{name}" if path else name)
 
-    def _value(self, schema: Any, depth: int) -> Iterator[str]:
+    def _value(self, schema: Any, depth: int, field: dict[str, Any], path: str) -> Iterator[str]:
         """Lines that append the value in `v`."""
         if isinstance(schema, list):
             (other,) = [branch for branch in schema if branch != "null"]
@@ -121,27 +147,27 @@ class _Writer:
             yield "if v is None:"
             yield f"    a({self._constant(number(null, 31))})"
             yield "else:"
-            yield f"    a({self._constant(number(1 - null, 31))})"
-            yield from (f"    {line}" for line in self._value(other, depth))
+            yield from (f"    {line}" for line in self._other(other, number(1 - null, 31), depth, field, path))
             return
         definition = self._define(schema)
         kind = definition["type"]
         if kind == "record":
             yield f"r{depth + 1} = v"
-            yield from self._record(definition, depth + 1)
+            yield from self._record(definition, depth + 1, path)
         elif kind == "array":
-            yield "n = len(v)"
+            yield "n = len(v) if isinstance(v, (list, tuple)) else fail(v)"
             yield "if n:"
             yield "    a(SIZES[n] if n < TABLED else number(n, 63))"
-            yield "    for v in v if isinstance(v, (list, tuple)) else fail(v):"
-            yield from (f"        {line}" for line in self._value(definition["items"], depth))
+            yield "    for v in v:"
+            yield from (f"        {line}" for line in self._value(definition["items"], depth, field, f"{path}[]"))
             yield "a(FALSE)"
-        elif kind == "enum":
-            yield f"a({self._constant({s: number(i, 31) for i, s in enumerate(definition['symbols'])})}[v])"
-        elif kind == "fixed":
-            yield f"a(v if len(v) == {int(definition['size'])} else fail(v))"
         else:
-            yield _WRITTEN[kind]
+            yield from self._leaf(definition, field, path)
+
+    def _other(self, schema: Any, branch: bytes, depth: int, field: dict[str, Any], path: str) -> Iterator[str]:
+        """Lines that append the branch's number and the value in `v`, which is not null."""
+        yield f"a({self._constant(branch)})"
+        yield from self._value(schema, depth, field, path)
 
     def _define(self, schema: Any) -> dict[str, Any]:
         """The definition of a type, by name or in place, remembered from its first use on."""
