@@ -20,11 +20,11 @@ from schemas.fields import PRIMITIVES
 Encoder = Callable[[Mapping[str, object]], bytes]
 SplitEncoder = Callable[[Mapping[str, object]], tuple[bytes, bytes]]
 
-_TABLED = 1024  # lengths and counts below it are looked up
+_TABLED = 1024  # lengths, counts and numbers below it are looked up
 _WRITTEN: dict[str, str] = {  # how a value `v` of a primitive becomes parts; `a` appends one
     "boolean": "a(TRUE if v is True else FALSE if v is False else fail(v))",
-    "int": "a(number(v, 31))",
-    "long": "a(number(v, 63))",
+    "int": "a(SIZES[v] if 0 <= v < TABLED else number(v, 31))",
+    "long": "a(SIZES[v] if 0 <= v < TABLED else number(v, 63))",
     "float": "a(F32(v))",
     "double": "a(F64(v))",
     "bytes": "n = len(v); a(SIZES[n] if n < TABLED else number(n, 63)); a(v)",
@@ -32,17 +32,18 @@ _WRITTEN: dict[str, str] = {  # how a value `v` of a primitive becomes parts; `a
 }
 
 
+_SHIFTS = tuple(range(0, 7 * last, 7) for last in range(10))
+
+
 def number(value: int, bits: int) -> bytes:
     """Zig-zag varint of an integer of `bits` + 1 bits. Raises OverflowError beyond them."""
     if not -(1 << bits) <= value < 1 << bits:
         raise OverflowError(f"not an integer of {bits + 1} bits")
     rest = value << 1 if value >= 0 else (-value << 1) - 1
-    out = bytearray()
-    while rest > 0x7F:
-        out.append(rest & 0x7F | 0x80)
-        rest >>= 7
-    out.append(rest)
-    return bytes(out)
+    if rest < 0x80:
+        return rest.to_bytes(1, "big")
+    last = (rest.bit_length() - 1) // 7
+    return bytes([rest >> shift & 0x7F | 0x80 for shift in _SHIFTS[last]]) + (rest >> 7 * last).to_bytes(1, "big")
 
 
 def _fail(value: object) -> bytes:
