@@ -74,6 +74,7 @@ RULES: Mapping[str, _Rule] = MappingProxyType(
         "delivery.attempts[].number": _counted_from_one,
         "delivery.attempts[].at": _plausible,
         "message.recipient_count": _not_negative,
+        "audience.count": _not_negative,
         "content_ref.size": _not_negative,
     }
 )

@@ -47,6 +47,7 @@ _SPECIAL: dict[str, st.SearchStrategy[Any]] = {
     "delivery.attempts[].number": st.integers(1, 2**31 - 1),
     "delivery.attempts[].at": _times,
     "message.recipient_count": st.integers(0, 2**31 - 1),
+    "audience.count": st.integers(0, 2**31 - 1),
     "content_ref.size": st.integers(0, 2**63 - 1),
     "traceparent": st.from_regex(r"00-[0-9a-e]{31}f-[0-9a-e]{15}f-[0-9a-f]{2}", fullmatch=True),
     "actor.id": texts.filter(bool),
