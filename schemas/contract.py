@@ -134,6 +134,20 @@ class Contract:
                 _check_session(value, event["emitter"])
 
 
+def problem_of(leaf: Node, value: object, *, of_event: bool) -> str | None:
+    """What is wrong with a value of one leaf (of an array: with one of its items) by shape, pattern and rules, or None.
+
+    Args:
+        of_event: the leaf is the event's own, so RULES hold; an extension has none.
+    """
+    node = leaf.items if leaf.items is not None else leaf
+    try:
+        _compile(node, "", RULES if of_event else {})(value)
+    except ContractError as error:
+        return error.problem
+    return None
+
+
 def _check_session(session: Mapping[str, Any], emitter: Mapping[str, Any]) -> None:
     """A run's session holds nothing but itself: a strict statement of this emitter, and a key of the one size.
 

@@ -185,6 +185,8 @@ class _Reader:
                 others = [branch for branch in schema if branch != "null"]
                 if len(others) != 1 or len(schema) != 2:
                     raise ContractError(path, "a union of anything but null and one other type")
+                if schema[0] != "null":
+                    self._broken(path, "null comes first in a union, so that it can be the default")
                 schema, nullable = others[0], True
             made = self._typed(self._resolve(schema, path), path, field, nullable)
         except ContractError as error:
