@@ -29,23 +29,33 @@ _EMPTY: Final[_Expression] = ("empty",)
 def includes(wide: str, narrow: str) -> bool | None:
     """Whether every text that `narrow` matches is matched by `wide`; None if that cannot be told."""
     try:
-        pair = (_parsed(wide), _parsed(narrow))
+        return counterexample(wide, narrow) is None
     except (ValueError, re.error, RecursionError):
         return None
+
+
+def counterexample(wide: str, narrow: str) -> str | None:
+    """A text that `narrow` matches and `wide` does not; None: there is none.
+
+    Raises:
+        ValueError, re.error, RecursionError: an expression is not read here, or it would take too long.
+    """
+    pair = (_parsed(wide), _parsed(narrow))
     letters = _letters(*pair)
-    seen, waiting = {pair}, [pair]
+    seen = {pair}
+    waiting = [(pair, "")]
     while waiting:
-        outer, inner = waiting.pop()
+        (outer, inner), text = waiting.pop()
         if _nullable(inner) and not _nullable(outer):
-            return False
+            return text
         for letter in letters:
             after = (_after(outer, letter), _after(inner, letter))
             if after[1] != _NONE and after not in seen:
                 if len(seen) >= MAX_PAIRS:
-                    return None
+                    raise ValueError("too many pairs")
                 seen.add(after)
-                waiting.append(after)
-    return True
+                waiting.append((after, text + chr(letter)))
+    return None
 
 
 def _parsed(pattern: str) -> _Expression:
