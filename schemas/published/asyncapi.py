@@ -1,8 +1,8 @@
 """The topics as an AsyncAPI 3.0 document: channels, messages with their Avro schemas, who sends and who receives.
 
-From the topic catalogue and the schemas of its values; these stand there as they are, with the contract's own attributes
-(`dataClass`, `redact`, …), which Avro lets be. An extension's record is a schema of its own in the components: it is the body of
-`extension.payload`. Names are those of the catalogue; a deployment's `topic_prefix` stands in front of them.
+From the topic catalogue and the schemas of its values; these stand there as they are, with the attributes of the contract
+(`dataClass`, `redact`, …), which Avro lets be. An extension's record is a schema of its own in the components: it is the
+body of `extension.payload`. Names are those of the catalogue; a deployment's `topic_prefix` stands in front of them.
 
 Source: AsyncAPI 3.0.0; its Kafka bindings 0.5.0. Not here: which topic carries what; the caller says (`auditor.topics`).
 """

@@ -72,7 +72,7 @@ class Entry:
     Attributes:
         name: as stated; `names` are the events that it stands for, `prefix` what any further words follow, or None.
         source, title: who states it, and in words.
-        fills: the event's fields that it fills, beyond those that every event has.
+        fills: the event's fields that it fills, beyond those that every event has; `common` are those of its source.
         extension: full name of the extension, where it fills one.
         tenant, machine: whose events they are (for others than the deployment, an example); nobody acts but the source itself.
         example, without: what the line's example says otherwise than the schema's examples: values by path, and paths that it
@@ -87,6 +87,7 @@ class Entry:
     family: str
     meaning: str
     fills: tuple[str, ...]
+    common: tuple[str, ...]
     results: tuple[str, ...]
     effects: tuple[str, ...]
     extension: str | None
@@ -199,6 +200,7 @@ def _entry(event: _Event, sources: Mapping[str, _Source], extensions: frozenset[
         family=event.family,
         meaning=event.meaning,
         fills=fills,
+        common=tuple(source.fills),
         results=tuple(event.results),
         effects=tuple(event.effects),
         extension=source.extension if "extension" in fills else None,

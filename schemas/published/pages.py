@@ -75,22 +75,27 @@ def _events(entries: Iterable[Entry], policy: Policy) -> Iterator[Block]:
         "`{a,b}` stands for one of these words, a last `.*` for any. The class, whether the seal is *signed*, and where the "
         "record goes are what the packaged class policy says; where that depends on how the act ended, each way has its line. "
         "Every event has id, name, tenant, emitter, region, type, time, result, effect, redaction and actor; the column "
-        "*fills* names what else it has when it is known."
+        "*fills besides* names what it has beyond those and the fields of its source, when it is known."
     )
     titles: dict[str, list[Entry]] = {}
     for entry in entries:
         titles.setdefault(entry.title if not entry.reserved else "Reserved: nothing states these yet", []).append(entry)
     for title, stated in titles.items():
         yield Heading(2, title)
-        head = ("event", "family", "meaning", "ends in", "class", "signed", "goes to", "fills")
+        yield Paragraph(f"Each of them fills, when it is known: {_names(stated[0].common)}.")
+        head = ("event", "family", "meaning", "ends in", "class", "signed", "goes to", "fills besides")
         yield Table(head, tuple(row for entry in stated for row in _event_rows(entry, policy)))
 
 
 def _event_rows(entry: Entry, policy: Policy) -> Iterator[tuple[str, ...]]:
-    fills = ", ".join(code(name) for name in entry.fills)
+    fills = _names(name for name in entry.fills if name not in entry.common)
     for number, (results, decision) in enumerate(decisions(entry, policy)):
         first = (code(entry.name), entry.family, entry.meaning) if number == 0 else ("", "", "")
         yield (*first, ", ".join(results), *_decided(decision), fills if number == 0 else "")
+
+
+def _names(names: Iterable[str]) -> str:
+    return ", ".join(code(name) for name in names)
 
 
 def _decided(decision: Decision) -> tuple[str, str, str]:
@@ -156,8 +161,8 @@ def _raci(policy: Policy) -> Iterator[Block]:
     yield Heading(1, "Who answers for each log class")
     yield Paragraph(f"From the packaged class policy; a tenant may add readers of its own. {_MADE}")
     yield Paragraph(
-        "*Responsible* does the daily work with the class, *accountable* owns it and its review, *consulted* is asked before its "
-        "rules change, *informed* may read it, for the purposes named."
+        "*Responsible* does the daily work with the class, *accountable* owns it and its review, *consulted* is asked before "
+        "its rules change, *informed* may read it, for the purposes named."
     )
     head = ("class", "responsible", "accountable", "consulted", "informed", "export", "review", "kept", "searchable")
     yield Table(head, tuple((name.lower(), *_class_row(table)) for name, table in policy.classes.items()))
@@ -187,14 +192,8 @@ def _topic_row(topic: catalogue.Topic, values: Mapping[str, str]) -> tuple[str, 
     kept = "for ever" if topic.retention_ms == -1 else f"{topic.retention_ms // 3_600_000} hours"
     name = code(_record_name(values[topic.name])) if topic.name in values else "reserved"
     kept = f"the last of each key, {kept}" if topic.cleanup_policy == "compact" else kept
-    return (
-        code(topic.name),
-        topic.purpose,
-        name,
-        ", ".join(topic.writers) or "nobody",
-        ", ".join(topic.readers) or "nobody",
-        kept,
-    )
+    hands = (", ".join(roles) or "nobody" for roles in (topic.writers, topic.readers))
+    return code(topic.name), topic.purpose, name, *hands, kept
 
 
 def _record_name(text: str) -> str:
