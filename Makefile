@@ -7,7 +7,7 @@ STAMP := $(VENV)/.set-up
 SEALTRAIL := $(BIN)/sealtrail
 
 .DEFAULT_GOAL := $(STAMP)
-.PHONY: help set-up up down status reset compose test demo kills fuzz tamper bench-verify lint format lock clean
+.PHONY: help set-up up down status reset compose test demo kills fuzz tamper bench-verify lint format docs lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -56,15 +56,20 @@ bench-verify: $(STAMP) ## Seals a second that verification takes, which stage bi
 	@$(BIN)/python -m bench.verifying
 	@$(BIN)/python -m bench.verifying --memory
 
-lint: $(STAMP) ## Check style, types and the arrows between packages
+lint: $(STAMP) ## Check style, types, the arrows between packages, and schemas against every released version
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy --strict .
 	@$(BIN)/lint-imports
+	@$(BIN)/python -m auditor schema check
+	@$(BIN)/python -m auditor schema docs --check
 
 format: $(STAMP) ## Bring the code into the agreed form
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+docs: $(STAMP) ## Make docs/catalogue anew: event catalogue, field reference, RACI, examples, AsyncAPI
+	@$(BIN)/python -m auditor schema docs
 
 lock: $(STAMP) ## Make requirements.lock anew from pyproject.toml and infra/lock.py
 	@$(BIN)/python -m infra.lock

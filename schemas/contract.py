@@ -73,6 +73,7 @@ RULES: Mapping[str, _Rule] = MappingProxyType(
         "delivery.attempts[].number": _counted_from_one,
         "delivery.attempts[].at": _plausible,
         "message.recipient_count": _not_negative,
+        "audience.count": _not_negative,
         "content_ref.size": _not_negative,
     }
 )
@@ -150,6 +151,20 @@ class Contract:
                 check(value)
             else:
                 _check_session(value, event["emitter"])
+
+
+def problem_of(leaf: Node, value: object, *, of_event: bool) -> str | None:
+    """What is wrong with a value of one leaf (of an array: with one of its items) by shape, pattern and rules, or None.
+
+    Args:
+        of_event: the leaf is the event's own, so RULES hold; an extension has none.
+    """
+    node = leaf.items if leaf.items is not None else leaf
+    try:
+        _compile(node, "", RULES if of_event else {})(value)
+    except ContractError as error:
+        return error.problem
+    return None
 
 
 def _check_session(session: Mapping[str, Any], emitter: Mapping[str, Any]) -> None:

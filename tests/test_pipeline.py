@@ -259,7 +259,7 @@ def bad_records(world: World, source: Speaker) -> dict[str, tuple[RawRecord, Rea
     good = source.record(1)
     value, headers = good.value, good.headers
     session, mac = headers[0], headers[1]
-    wider = variant('"PARTIAL", "UNKNOWN"]}', '"PARTIAL", "UNKNOWN", "NEVER"]}')
+    wider = variant('"PARTIAL", "UNKNOWN"]', '"PARTIAL", "UNKNOWN", "NEVER"]')
     long_tenant = variant('{"name": "tenant", "type": "string"', '{"name": "tenant", "type": "long"')
     long_attempt = variant('{"name": "attempt", "type": "int"', '{"name": "attempt", "type": "long"')
     retry = {"original_event_id": None, "attempt": 1 << 40, "idempotency_key": "k"}
