@@ -32,7 +32,7 @@ from prometheus_client import Counter
 from kafkaio.dead import DeadLetters, Letter
 from kafkaio.reader import PartitionReader
 from keystore import Keystore
-from processors.activity import ACTIVITY
+from processors.activity import decode_activity
 from processors.detect.finding import Draft, of_alarm, of_windows
 from processors.detect.records import Matched, decode_event, matches_of_activity, matches_of_event
 from processors.detect.rules import Rules
@@ -146,7 +146,7 @@ class Detector:
 
     async def activity(self, record: Read) -> None:
         """Counts of a transaction: write what the rules match, state who is silent."""
-        found = ACTIVITY.decode(record.value)
+        found = decode_activity(record.value)
         await self._write(matches_of_activity(self._rules, found))
         watch = self._watch(record.partition, found["chain"])
         for alarm in watch.due(found):
@@ -155,7 +155,7 @@ class Detector:
 
     def load_activity(self, record: Read) -> None:
         """Take it into the state."""
-        found = ACTIVITY.decode(record.value)
+        found = decode_activity(record.value)
         self._watch(record.partition, found["chain"]).add(found)
 
     async def match(self, record: Read) -> None:
