@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 import json
+import re
+from collections import Counter
 from dataclasses import replace
+from importlib import resources
 from random import Random
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from processors.activity import ACTIVITY, Activity, decode_activity
+from processors.detect.finding import LEAK, of_leak
+from processors.detect.leaks import WINDOW_US, Leaked, LeakWatch
 from processors.records import Outputs, RawRecord
+from producers.drafts import completed
+from schemas.contract import Contract
 from schemas.fields import field_tree
+from schemas.net import Net
+from schemas.policy import Policy
 from schemas.registry import AUDIT_EVENT, packaged_registry
 from schemas.secret_shapes import SHAPES
 from sealtrail.avro import Codec
-from sealtrail.seal import SEAL_NOTE, Kind, Reason
+from sealtrail.errors import ConfigError
+from sealtrail.seal import SEAL_NOTE, Kind, LogClass, Reason, Route
 from sealtrail.session import Run
 from tests.leaks.forms import UPPER, Form, luhn, made, some
-from tests.strategies import GITHUB
+from tests.strategies import GITHUB, minimal_event
 from tests.test_pipeline import EVENT, Speaker, World, kinds, seal_all, sealed_of, source, world
 
 __all__ = ["source", "world"]  # fixtures
@@ -183,6 +195,130 @@ def test_every_shape_that_fits_an_identifier_is_taken_out(world: World, source: 
 
 
 # -- what is told
+
+S = 1_000_000
+HOUR = WINDOW_US // S
+CHAIN = "audit.example/local/audit.raw.1f0c2a9b.0/0"
+WHO = ("chat", "one", "object.id", "aws-access-key")
+
+
+def told_of(number: int, second: float, *rows: tuple[str, str, str, str, int], part: int = 0) -> dict[str, Any]:
+    """An activity record: its leaks as (source, instance, field, shape, events)."""
+    seq = number * 100
+    names = ("source", "instance", "field", "shape", "events")
+    leaked = [{**dict(zip(names, row, strict=True)), "first_seq": seq, "last_seq": seq + row[4]} for row in rows]
+    return {"chain": CHAIN, "first_seq": seq, "count": 100, "part": part, "sealed_at": int(second * S), "leaks": leaked}
+
+
+def told(records: list[dict[str, Any]]) -> list[Leaked]:
+    watch, found = LeakWatch(), list[Leaked]()
+    for record in records:
+        found += watch.due(record)
+        watch.add(record)
+    return found
+
+
+def test_a_leak_is_told_at_once_and_what_follows_within_the_hour_in_one_sum() -> None:
+    records = [told_of(n, 60 * n, (*WHO, n + 1)) for n in range(5)]
+    beats = [told_of(5, HOUR - 1), told_of(6, HOUR), told_of(7, HOUR + 1)]
+    first, rest = told([*records, *beats])
+    assert (first.events, first.first_seq, first.last_seq, first.from_us) == (1, 0, 1, 0)
+    assert (rest.events, rest.first_seq, rest.last_seq) == (2 + 3 + 4 + 5, 100, 405)
+    assert (rest.from_us, rest.to_us) == (60 * S, 240 * S)
+
+
+def test_after_a_quiet_hour_a_leak_is_told_at_once_again() -> None:
+    assert [found.from_us for found in told([told_of(n, 2 * HOUR * n, (*WHO, 1)) for n in range(3)])] == [
+        n * 2 * WINDOW_US for n in range(3)
+    ]
+
+
+def test_another_emitter_field_or_shape_is_told_for_itself() -> None:
+    others = [("chat", "two", *WHO[2:]), ("github", *WHO[1:]), (*WHO[:2], "ticket", WHO[3]), (*WHO[:3], "jwt")]
+    assert len(told([told_of(n, n, (*who, 1)) for n, who in enumerate([WHO, *others])])) == 5
+
+
+def test_a_secret_and_a_field_in_clear_are_findings_of_their_own_names() -> None:
+    (secret, field) = told([told_of(0, 0, (*WHO, 1), (*WHO[:2], "reason", "not-masked", 1))])
+    assert (secret.rule, field.rule) == ("leaked_secret", "leaked_field")
+
+
+OTHER = ("github", "two", "ticket", "jwt")
+leak_rows = st.tuples(*(st.sampled_from(values) for values in zip(WHO, OTHER, strict=True)), st.integers(1, 9))
+leak_records = st.lists(st.tuples(st.integers(0, 3 * HOUR), st.lists(leak_rows, max_size=3)), max_size=20)
+
+
+def chain_of(drawn: list[tuple[int, list[tuple[str, str, str, str, int]]]]) -> list[dict[str, Any]]:
+    """Drawn times and rows as one chain's activity, and heartbeats until every window has passed."""
+    times = sorted(second for second, _ in drawn)
+    rows = [{row[:4]: row for row in rows}.values() for _, rows in drawn]  # a transaction has one row of each
+    records = [told_of(number, second, *rows[number]) for number, second in enumerate(times)]
+    return [*records, *(told_of(100 + n, 4 * HOUR + n * HOUR) for n in range(3))]
+
+
+@given(leak_records)
+def test_every_leak_is_told_in_the_end_and_no_key_twice_within_a_window(drawn: Any) -> None:
+    records = chain_of(drawn)
+    watch = LeakWatch()
+    counted, stated, last = Counter[Any](), Counter[Any](), dict[Any, int]()
+    for record in records:
+        for row in record["leaks"]:
+            counted[row["source"], row["instance"], row["field"], row["shape"]] += row["events"]
+        for found in watch.due(record):
+            key = (found.source, found.instance, found.field, found.shape)
+            stated[key] += found.events
+            assert record["sealed_at"] - last.get(key, -WINDOW_US) >= WINDOW_US
+            last[key] = record["sealed_at"]
+        watch.add(record)
+    assert stated == counted
+
+
+@given(leak_records, st.data())
+def test_records_that_come_again_and_a_detector_started_anew_change_no_finding(drawn: Any, data: st.DataObject) -> None:
+    records = chain_of(drawn)
+    again = [copy for record in records for copy in [record] * data.draw(st.integers(1, 2))]
+    assert told(again) == told(records)
+    cut = data.draw(st.integers(0, len(records)))
+    watch, found = LeakWatch(), told(records[:cut])
+    for record in records[:cut]:  # read back, nothing stated
+        watch.add(record)
+    for record in records[cut:]:
+        found += watch.due(record)
+        watch.add(record)
+    assert found == told(records)
+
+
+def test_a_finding_names_source_owner_field_shape_and_seals_and_keeps_the_contract() -> None:
+    (leaked,) = told([told_of(3, 9, (*WHO[:2], "authorization.scopes[]", "aws-access-key", 4))])
+    draft = of_leak(bytes(32), leaked, CHAIN, "Team chat connectors")
+    now = {"event_id": minimal_event()["event_id"], "instance": "one", "region": "eu-central", "now_us": 1_795_000_000 * S}
+    event = completed({**draft, "occurred_at": now["now_us"]}, source="detect", **now)
+    Contract(packaged_registry()).check(event)
+    assert Net(packaged_registry())(event) == (event, ())
+    assert (event["event_name"], event["tenant"], event["source_system"]) == ("detection.leaked_secret", "@deployment", "chat")
+    report = LEAK.decode_body(draft["extension"]["payload"])
+    assert report == {
+        "source": "chat", "instance": "one", "owner": "Team chat connectors", "field": "authorization.scopes[]",
+        "shape": "aws-access-key", "count": 4, "from": 9 * S, "to": 9 * S, "chain": CHAIN, "first_seq": 300, "last_seq": 304,
+    }  # fmt: skip
+    decision = Policy.load().decide(event)
+    assert (decision.log_class, decision.sign, bool(decision.routes & Route.SIEM)) == (LogClass.SECURITY, True, True)
+
+
+def test_an_owner_is_the_sources_own_or_that_of_the_default_class() -> None:
+    policy = Policy.load()
+    assert policy.owner_of("chat") == "Team chat connectors"
+    assert policy.owner_of("github") == policy.owner_of("nobody") == "Head of integrations"
+    report = next(node for name, node in field_tree(LEAK.text).fields if name == "owner")
+    assert report.marks is not None and report.marks.pattern is not None
+    assert all(re.fullmatch(report.marks.pattern, table.owner) for table in policy.classes.values())
+
+
+@pytest.mark.parametrize("owner", ["", "Zoë", "a\nb", "x" * 201, "[secret]"])
+def test_an_owner_that_a_report_cannot_carry_is_refused(owner: str) -> None:
+    base = (resources.files("schemas") / "policy" / "base.toml").read_text("utf-8")
+    with pytest.raises(ConfigError, match=r"sources\.chat\.owner"):
+        Policy(base.replace('owner = "Team chat connectors"', f"owner = {json.dumps(owner)}"), {})
 
 
 def test_activity_from_before_leaks_were_counted_is_still_read() -> None:
