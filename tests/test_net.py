@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import marshal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from random import Random
 from typing import Any
 
@@ -21,6 +21,7 @@ from schemas.secrets import find, suspicious
 from sealtrail.avro import Codec
 from sealtrail.errors import ContractError
 from tests.leaks.forms import UPPER, made, some
+from tests.leaks.places import places
 from tests.strategies import GITHUB, events, github_extensions, minimal_event
 
 REGISTRY = packaged_registry()
@@ -31,30 +32,6 @@ R = Random(5)
 AWS = "AKIA" + some(R, UPPER, 16)
 LOWER = "glpat-" + some(R, "abcdefghij0123456789", 24)  # fits the pattern of names
 FORMS = made(Random(9))
-
-Place = tuple[str, Callable[[str], None], Node]
-
-
-def places(value: dict[str, Any], node: Node, prefix: str = "") -> Iterator[Place]:
-    """Every text of a record: its path, a way to set it, its node."""
-    for name, below in node.fields:
-        inner = value.get(name)
-        if below.kind == "record" and inner is not None:
-            yield from places(inner, below, prefix)
-        elif below.items is not None and below.items.kind == "record":
-            for item in inner or ():
-                yield from places(item, below.items, prefix)
-        elif below.kind == "string":
-            yield prefix + below.path, _setter(value, name), below
-        elif below.items is not None and below.items.kind == "string":
-            yield prefix + below.items.path, _setter(value, name, listed=True), below.items
-
-
-def _setter(value: dict[str, Any], name: str, *, listed: bool = False) -> Callable[[str], None]:
-    def put(text: str) -> None:
-        value[name] = [text] if listed else text
-
-    return put
 
 
 def whole_event() -> dict[str, Any]:
