@@ -10,9 +10,10 @@ redacted, not that it was. What it lets through is 43 characters of an alphabet 
 tenant's hash key can test guesses. The empty string hides nothing and passes everywhere.
 
 Both are compiled from the schema into closures once; only what the schema marks is visited. Exceptions and violations
-name a field, never its value.
+name a field, never its value. Secrets that stand elsewhere, or that a mask would show the end of, are taken out before
+(`schemas.net`); an event that holds none, as one scan of it tells, is not looked through for them.
 
-Not here: secret shapes in free text; and whether the event is well-formed (`schemas.contract`).
+Not here: what a secret looks like (`schemas.secrets`); and whether the event is well-formed (`schemas.contract`).
 """
 
 from __future__ import annotations
@@ -20,13 +21,16 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import marshal
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from schemas.fields import Marks, Node, Redact, field_tree
+from schemas.net import Net
 from schemas.registry import AUDIT_EVENT, Registry
+from schemas.secrets import suspicious
 from sealtrail.avro import Codec
 from sealtrail.errors import ContractError
 
@@ -99,12 +103,14 @@ class Redactor:
     changed now; status is APPLIED if there are any. Any thread may call.
 
     Raises:
-        ContractError: a marked field is not of its type, or the extension is not registered or malformed.
+        ContractError: a marked field is not of its type, or the extension is not registered or malformed; SecretError:
+            a field holds a secret, and its pattern takes no mark in its place.
     """
 
     def __init__(self, codec_text: str, extensions: Registry, hash_key: HashKey) -> None:
         self._registry = extensions
         self._hash_key = hash_key
+        self._net = Net(extensions, Codec(codec_text))
         self._event = _redactor(field_tree(codec_text))
         self._extensions = {
             digest: _redactor(field_tree(codec.text), "extension.payload.")
@@ -116,10 +122,10 @@ class Redactor:
         tenant = event.get("tenant")
         if not isinstance(tenant, str):
             raise ContractError("tenant", "missing or not text")
-        changed: list[str] = []
         hasher = self._hasher(tenant)
-        given = dict(event)
-        redacted: Event = given if self._event is None else self._event(given, hasher, changed)
+        given, leaks = self._net(event) if _may_hold_secret(event) else (event, ())
+        changed = [leak.field for leak in leaks]
+        redacted: Event = dict(given) if self._event is None else self._event(given, hasher, changed)
         if redacted.get("extension") is not None:
             redacted["extension"] = self._extension(redacted["extension"], hasher, changed)
         before = redacted.get("redaction")
@@ -193,6 +199,18 @@ class RedactionCheck:
                 if check is not None:
                     check(value, found)
         return tuple(found)
+
+
+def _may_hold_secret(event: Mapping[str, object]) -> bool:
+    """Whether any text of an event may hold a secret; False is certain.
+
+    `marshal` is the quickest way to have every text of a value in one piece of bytes, as UTF-8; nothing loads them. It
+    leaves out no value, and raises on what it does not know: then the event is looked through.
+    """
+    try:
+        return suspicious(marshal.dumps([value for value in event.values() if value is not None]))
+    except ValueError:
+        return True
 
 
 def _extension_parts(extension: object) -> tuple[bytes, bytes]:
