@@ -26,7 +26,17 @@ from typing import Any, cast
 from schemas.contract import MAX_EVENT_BYTES, MAX_TEXT_BYTES, OPEN, RULES, Contract
 from schemas.encoder import Encoder, SplitEncoder, Writer, number, split_encoder
 from schemas.fields import DataClass, Marks, Redact
-from schemas.redact import HASH_CONTEXT, REDACTION_POLICY, HashKey, Redactor, clear_test, is_hashed, mask, secret_key_id
+from schemas.redact import (
+    HASH_CONTEXT,
+    REDACTION_POLICY,
+    HashKey,
+    Redactor,
+    clear_test,
+    is_hashed,
+    mask,
+    may_hold_secret,
+    secret_key_id,
+)
 from schemas.registry import AUDIT_EVENT, Registry
 from sealtrail.avro import HEADER_SIZE
 from sealtrail.errors import ContractError
@@ -74,6 +84,8 @@ class Admission:
         self._fast: _Fast = _Event(AUDIT_EVENT.text, self._extension).function("r0, hasher, changed")
 
     def __call__(self, event: Mapping[str, object]) -> tuple[bytes, bytes]:
+        if may_hold_secret(event):
+            return self.slowly(event)
         try:
             tenant = cast("str", event["tenant"])
             return cast("tuple[bytes, bytes]", self._fast(event, self._hashers.get(tenant) or self._hasher(tenant), []))

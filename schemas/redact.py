@@ -123,7 +123,7 @@ class Redactor:
         if not isinstance(tenant, str):
             raise ContractError("tenant", "missing or not text")
         hasher = self._hasher(tenant)
-        given, leaks = self._net(event) if _may_hold_secret(event) else (event, ())
+        given, leaks = self._net(event) if may_hold_secret(event) else (event, ())
         changed = [leak.field for leak in leaks]
         redacted: Event = dict(given) if self._event is None else self._event(given, hasher, changed)
         if redacted.get("extension") is not None:
@@ -201,7 +201,7 @@ class RedactionCheck:
         return tuple(found)
 
 
-def _may_hold_secret(event: Mapping[str, object]) -> bool:
+def may_hold_secret(event: Mapping[str, object]) -> bool:
     """Whether any text of an event may hold a secret; False is certain.
 
     `marshal` is the quickest way to have every text of a value in one piece of bytes, as UTF-8; nothing loads them. It
