@@ -158,6 +158,10 @@ class AuditProducer:
             raise
         return cast("bytes", event["event_id"])
 
+    def refuse(self, error: ContractError) -> None:
+        """Count and record an event that was refused before it came to `emit`, as one that `emit` refused."""
+        self._refuse(error)
+
     @property
     def tenants(self) -> tuple[str, ...]:
         """Whose events it may state, sorted; without `@deployment`."""

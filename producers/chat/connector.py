@@ -23,12 +23,12 @@ from collections.abc import Callable, Sequence
 from random import Random
 
 from producers.chat import acts, events
-from producers.chat.digest import BodyDigest
 from producers.chat.events import Progress, Way
 from producers.chat.message import ChatMessage, SendingPolicy, problem_of
 from producers.chat.retry import DEFAULT, RetryPolicy, policy_named
 from producers.chat.trace import begun
 from producers.chat.transport import Outcome, Reply, Transport
+from producers.kit.content import BodyDigest
 from producers.lifecycle import Draft
 from schemas.emitter import Emitter
 from sealtrail.errors import TransientError
