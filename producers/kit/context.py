@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import wraps
 from inspect import isasyncgenfunction, isgeneratorfunction
-from typing import ParamSpec, TypedDict, TypeVar, Unpack, cast
+from typing import TypedDict, TypeVar, Unpack, cast
 
 from producers.kit.values import Actor, Authorization
 
@@ -41,7 +41,6 @@ class Context(TypedDict, total=False):
     traceparent: str | None
 
 
-P = ParamSpec("P")
 F = TypeVar("F", bound=Callable[..., object])
 
 _Frames = tuple[Context, ...]  # outermost first; told apart by identity
@@ -90,32 +89,46 @@ class Steps:
         _FRAMES.set(self._outside)
 
 
+B = TypeVar("B", bound=Steps)
+
+Ended = Callable[[BaseException | None, object], None]  # why a generator ended early, or None and what it returned
+
+
+def _unheard(error: BaseException | None, returned: object) -> None:
+    """Nobody asked how it ended."""
+
+
 def own_context(function: F) -> F:
     """A generator function, plain or asynchronous, whose generators have a context of their own."""
+    return stepwise(function, Steps, lambda _: _unheard)
+
+
+def stepwise(function: F, begin: Callable[[], B], ended: Callable[[B], Ended]) -> F:
+    """A generator function whose generators run each step within what `begin` made before the first one.
+
+    Values, exceptions and closing go through (PEP 342, 525). `ended(…)` is told once how it ended.
+    """
     if isasyncgenfunction(function):
 
         @wraps(function)
         def apart_async(*args: object, **kwargs: object) -> AsyncGenerator[object, object]:
-            return stepped_async(function(*args, **kwargs), Steps())
+            return _stepped_async(function(*args, **kwargs), begin, ended)
 
         return cast("F", apart_async)
-    if isgeneratorfunction(function):
+    if not isgeneratorfunction(function):
+        raise TypeError("not a generator function")
 
-        @wraps(function)
-        def apart(*args: object, **kwargs: object) -> Generator[object, object, object]:
-            return stepped(function(*args, **kwargs), Steps())
+    @wraps(function)
+    def apart(*args: object, **kwargs: object) -> Generator[object, object, object]:
+        return _stepped(cast("Generator[object, object, object]", function(*args, **kwargs)), begin, ended)
 
-        return cast("F", apart)
-    raise TypeError("own_context is for generator functions")
-
-
-Y = TypeVar("Y")
-S = TypeVar("S")
-R = TypeVar("R")
+    return cast("F", apart)
 
 
-def stepped(generator: Generator[Y, S, R], steps: Steps) -> Generator[Y, S, R]:
-    """The same generator, each of its steps within `steps`. Values, exceptions and closing go through (PEP 380)."""
+def _stepped(
+    generator: Generator[object, object, object], begin: Callable[[], B], ended: Callable[[B], Ended]
+) -> Generator[object, object, object]:
+    steps = begin()
     try:
         with steps:
             yielded = next(generator)
@@ -133,11 +146,17 @@ def stepped(generator: Generator[Y, S, R], steps: Steps) -> Generator[Y, S, R]:
                 with steps:
                     yielded = generator.send(sent)
     except StopIteration as stop:
-        return cast("R", stop.value)
+        ended(steps)(None, stop.value)
+        return stop.value
+    except BaseException as error:
+        ended(steps)(error, None)
+        raise
 
 
-async def stepped_async(generator: AsyncGenerator[Y, S], steps: Steps) -> AsyncGenerator[Y, S]:
-    """As `stepped`, for asynchronous generators."""
+async def _stepped_async(
+    generator: AsyncGenerator[object, object], begin: Callable[[], B], ended: Callable[[B], Ended]
+) -> AsyncGenerator[object, object]:
+    steps = begin()
     try:
         with steps:
             yielded = await anext(generator)
@@ -155,4 +174,7 @@ async def stepped_async(generator: AsyncGenerator[Y, S], steps: Steps) -> AsyncG
                 with steps:
                     yielded = await generator.asend(sent)
     except StopAsyncIteration:
-        return
+        ended(steps)(None, None)
+    except BaseException as error:
+        ended(steps)(error, None)
+        raise

@@ -214,7 +214,9 @@ class Message:
 
     def failed(self, failure: str, *, hop: str | None = None, validated: bool | None = None, **stated: Unpack[Stated]) -> bytes:
         """It failed before any attempt. failure: a slug; validated: False where it is not well-formed."""
-        return self._life.state(Stage.FAILED, Result.FAILURE, Effect.NONE, stated, failure=failure, failed_hop=hop, validated=validated)
+        return self._life.state(
+            Stage.FAILED, Result.FAILURE, Effect.NONE, stated, failure=failure, failed_hop=hop, validated=validated
+        )
 
     def denied(self, authorization: Authorization, /, **stated: Unpack[Stated]) -> bytes:
         """A policy forbids it: a verdict, policy.denied, and nothing is sent."""
