@@ -470,11 +470,12 @@ def test_a_coroutine_and_generators_of_both_kinds_are_jobs(kit: Kit) -> None:
     async def consume() -> list[int]:
         return [number async for number in both()]
 
-    for call, value, inside in [
+    calls: list[tuple[Callable[[], object], object, int]] = [
         (lambda: asyncio.run(awaited()), "done", 1),
         (lambda: list(stepwise()), [0, 1], 2),
         (lambda: asyncio.run(consume()), [0, 1], 2),
-    ]:
+    ]
+    for call, value, inside in calls:
         kit.emitter.events.clear()
         assert call() == value
         access = ("access.allowed", "SUCCESS", "EFFECTIVE")
