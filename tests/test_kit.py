@@ -12,13 +12,17 @@ from producers.kit import (
     Act,
     Actor,
     Audit,
+    Authorization,
+    AuthorizationMethod,
     Content,
     ContentRef,
+    Decision,
     Delivery,
     Deployed,
     Effect,
     EventType,
     Extension,
+    Message,
     Outcome,
     Result,
     Subject,
@@ -36,6 +40,23 @@ from tests.kitted import ADA, KEY, RULE, TRACE, VERDICT, Builder, Kit
 # -- every family
 
 DEPLOYED = Deployed("billing", "production", "a" * 40, "sha256:" + "b" * 64, {"tests": Result.SUCCESS})
+ORIGINAL = bytes.fromhex("019aaaaaaaaa7000800000000000000a")
+
+
+def direct(audit: Audit) -> Message:
+    return audit.message("m-1", "direct", recipients=1)
+
+
+STAGES: dict[str, tuple[Builder, str, str]] = {
+    "approved": (lambda a: direct(a).approved("bob"), "SUCCESS", "EFFECTIVE"),
+    "queued": (lambda a: direct(a).queued(), "SUCCESS", "EFFECTIVE"),
+    "sent": (lambda a: direct(a).sent(), "UNKNOWN", "ATTEMPTED"),
+    "retried": (lambda a: direct(a).retried(ORIGINAL, 2), "UNKNOWN", "ATTEMPTED"),
+    "viewed": (lambda a: direct(a).viewed(), "SUCCESS", "EFFECTIVE"),
+    "failed": (lambda a: direct(a).failed("body-empty"), "FAILURE", "NONE"),
+    "escalated": (lambda a: direct(a).escalated("on-call"), "SUCCESS", "EFFECTIVE"),
+    "archived": (lambda a: direct(a).archived(), "SUCCESS", "EFFECTIVE"),
+}
 FAMILIES: dict[str, tuple[Builder, str, str, str, LogClass]] = {
     "access.allowed": (lambda a: a.access.allowed(RULE), "ACCESS", "SUCCESS", "EFFECTIVE", LogClass.SECURITY),
     "access.denied": (lambda a: a.access.denied(RULE), "ACCESS", "DENIED", "ATTEMPTED", LogClass.SECURITY),
@@ -193,6 +214,31 @@ FAMILIES: dict[str, tuple[Builder, str, str, str, LogClass]] = {
         "EFFECTIVE",
         LogClass.OPERATIONAL,
     ),
+    "policy.allowed": (
+        lambda a: a.policy.decided(RULE, Authorization(AuthorizationMethod.STEP_UP, decision=Decision.ALLOW)),
+        "POLICY",
+        "SUCCESS",
+        "NONE",
+        LogClass.SECURITY,
+    ),
+    "connector.started": (
+        lambda a: a.connector.changed("started", "one"),
+        "OTHER",
+        "SUCCESS",
+        "EFFECTIVE",
+        LogClass.OPERATIONAL,
+    ),
+    "connector.recovered": (
+        lambda a: a.connector.changed("recovered", "one"),
+        "OTHER",
+        "SUCCESS",
+        "EFFECTIVE",
+        LogClass.OPERATIONAL,
+    ),
+    **{
+        f"message.{stage}": (build, "MESSAGE", result, effect, LogClass.OPERATIONAL)
+        for stage, (build, result, effect) in STAGES.items()
+    },
     "review.done": (
         lambda a: a.state(Act("review.done", EventType.REVIEW, Result.SUCCESS, Effect.NONE)),
         "REVIEW",

@@ -266,12 +266,10 @@ def test_a_place_that_may_be_somebodys_is_not_repeated() -> None:
 
 # -- the GitHub connector
 
-ADMIN = tuple(
-    (
-        "branch_protection deploy_key deployment github_app_authorization installation member meta org_block organization "
-        "public repository. team"
-    ).split()
-)
+ADMIN = (
+    "branch_protection", "deploy_key", "deployment", "github_app_authorization", "installation", "member", "meta",
+    "org_block", "organization", "public", "repository.", "team",
+)  # fmt: skip
 
 
 def test_all_329_github_payloads_pass(github_payloads: Path) -> None:

@@ -25,10 +25,8 @@ from producers.samples.planting import Pointer, settled, strings, with_marks
 from schemas.emitter import Emitter
 from schemas.policy import Policy
 from schemas.redact import Event
-from schemas.registry import AUDIT_EVENT, Registry, packaged_registry
 from sealtrail.avro import Codec
 from sealtrail.errors import ContractError
-from sealtrail.session import RUN_SESSION
 
 Draft = Mapping[str, object]
 Mapped = Draft | Iterable[Draft] | None
@@ -100,11 +98,7 @@ def check_samples(samples: Samples, handle: Handle, expected: Expected) -> Check
         samples: a folder of .json files; payloads by name; or payloads.
         handle: takes an emitter and a payload, and states what it says; see `emitting`.
     """
-    known = packaged_registry()
-    ours = [codec for digest, codec in known.extensions.items() if digest not in known.unclassified]
-    new = [codec for codec in expected.extensions if codec.sha256 not in known.extensions]
-    registry = Registry([AUDIT_EVENT], [*ours, *new], [RUN_SESSION])
-    check = _Check(handle, expected, registry)
+    check = _Check(handle, expected)
     named = _named(samples)
     for name, payload in named:
         check.sample(name, payload)
@@ -114,7 +108,7 @@ def check_samples(samples: Samples, handle: Handle, expected: Expected) -> Check
 
 
 class _Check:
-    def __init__(self, handle: Handle, expected: Expected, registry: Registry) -> None:
+    def __init__(self, handle: Handle, expected: Expected) -> None:
         self.problems: list[Problem] = []
         self.words: set[str] = set()
         self.events = 0
@@ -122,8 +116,7 @@ class _Check:
         self._handle = handle
         self._expected = expected
         self._policy = expected.policy or Policy.load()
-        self._registry = registry
-        self._emitter = SampleEmitter(registry=registry)
+        self._emitter = SampleEmitter(extensions=expected.extensions)
 
     def sample(self, name: str, payload: object) -> None:
         """All checks of one sample; `payload` as parsed, or the bytes of a file."""
@@ -186,7 +179,7 @@ class _Check:
         self.words.update(_place(pointer) for pointer, _ in places if pointer not in marked)
         self.marks += len(planted)
         for event in events:
-            for leak in leaks(event, planted, self._registry):
+            for leak in leaks(event, planted, self._emitter.registry):
                 source = f"what {leak.place} of the payload says" if leak.place else "a part of the payload"
                 self._note(name, "leak", leak.field, f"{source} comes out {leak.form}")
 

@@ -18,10 +18,20 @@ from producers.uuid7 import Uuid7
 from schemas.contract import Contract
 from schemas.redact import Event, Redactor
 from schemas.registry import AUDIT_EVENT, Registry, packaged_registry
+from sealtrail.avro import Codec
 from sealtrail.errors import ContractError, TransientError
+from sealtrail.session import RUN_SESSION
 
 REGION = "eu-central"
 HASH_KEY = b"a key for samples, 32 bytes long"  # opens nothing: what is hashed here never leaves the test
+
+
+def registry_with(extensions: Iterable[Codec]) -> Registry:
+    """What ships, and these as well. Raises ConfigError for a schema that leaves a field unclassified."""
+    packaged = packaged_registry()
+    shipped = [codec for digest, codec in packaged.extensions.items() if digest not in packaged.unclassified]
+    new = [codec for codec in extensions if codec.sha256 not in packaged.extensions]
+    return Registry([AUDIT_EVENT], [*shipped, *new], [RUN_SESSION])
 
 
 def read_back(event: Mapping[str, object]) -> tuple[Event, bytes]:
@@ -35,20 +45,21 @@ class SampleEmitter:
 
     Args:
         tenants: whose events may be stated; none = everybody's.
-        registry: whose extensions are admitted.
+        extensions: codecs of schemas that are admitted though they are not registered yet.
         source: who speaks, in `emitter.source`.
         clock: nanoseconds since 1970; random: as `os.urandom`.
 
     Attributes:
         events: what was stated, in order, as a receiver decodes it.
         refused: what was refused, here or before it came here.
+        registry: by which extensions are known.
     """
 
     def __init__(
         self,
         tenants: Iterable[str] = (),
         *,
-        registry: Registry | None = None,
+        extensions: Iterable[Codec] = (),
         source: str = "sample",
         clock: Callable[[], int] = time.time_ns,
         random: Callable[[int], bytes] = os.urandom,
@@ -56,9 +67,9 @@ class SampleEmitter:
         self.events: list[Event] = []
         self.refused: list[ContractError] = []
         self._tenants = frozenset(tenants)
-        registry = registry or packaged_registry()
-        self._contract = Contract(registry, REGION)
-        self._redactor = Redactor(AUDIT_EVENT.text, registry, lambda _: HASH_KEY)
+        self.registry = registry_with(extensions)
+        self._contract = Contract(self.registry, REGION)
+        self._redactor = Redactor(AUDIT_EVENT.text, self.registry, lambda _: HASH_KEY)
         self._source = source
         self._clock = clock
         self._uuid7 = Uuid7(clock, random)
