@@ -31,9 +31,10 @@ from producers.chat.message import MAX_BODY_BYTES
 from producers.chat.retry import POLICIES, RetryPolicy, policy_named
 from producers.chat.trace import begun
 from producers.chat.traffic import traffic
-from producers.chat.transport import Outcome, Reply
+from producers.chat.transport import Reply
 from producers.deployment import Deployed
 from producers.deployment import draft_of as deployment_draft
+from producers.kit import Outcome
 from producers.kit.content import CONTEXT, body_digest, keyed_by
 from producers.memory import MemoryBroker
 from schemas.catalogue import topic_name
