@@ -29,7 +29,9 @@ from producers.kit import (
     words,
 )
 from producers.kit.content import body_digest
+from producers.kit.diff import changed
 from producers.kit.families import result_of_status
+from producers.kit.web import Caller
 from schemas.fields import field_tree
 from schemas.policy import Policy
 from schemas.registry import AUDIT_EVENT
@@ -398,6 +400,23 @@ def test_a_retry_of_another_process_names_the_original(acme: Kit) -> None:
     retried, delivered = acme.emitter.events[1:]
     assert retried["retry"] == {"original_event_id": original, "attempt": 2, "idempotency_key": "k-1"} == delivered["retry"]
     assert retried["causation_id"] == original and retried["correlation_id"] == "m-1"
+
+
+def test_what_follows_an_attempt_is_caused_by_it_whatever_caused_the_attempt(acme: Kit) -> None:
+    asked = acme.audit.access.allowed(RULE)
+    attempt = acme.audit.message("m-1", "direct", recipients=1).sent(cause=asked)
+    attempt.delivered()
+    assert [event["causation_id"] for event in acme.emitter.events[1:]] == [asked, attempt.event_id]
+
+
+def test_a_value_that_is_logged_names_nobody() -> None:
+    values = [
+        ADA, Subject("ada@acme.example", "Ada Zebulon"), RULE, Content(b"Zebulon", "text/plain", "x:1"),
+        Delivery("hop", payload=b"Zebulon"), Extension(GITHUB, {"ref": "Zebulon"}),
+        Act("x", EventType.OTHER, Result.SUCCESS, Effect.NONE, compared=({"a": "Zebulon"}, {})),
+        *changed({"a": "Zebulon"}, {}), Caller("acme", ADA),
+    ]  # fmt: skip
+    assert not any(word in repr(values) for word in ("Zebulon", "ada@"))
 
 
 def test_an_attempt_ends_once(acme: Kit) -> None:

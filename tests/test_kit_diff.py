@@ -48,6 +48,12 @@ DIFFS: dict[str, tuple[dict[str, Any], dict[str, Any], list[tuple[str, str, str 
     ),
     "a secret": ({"api_key": "a-1"}, {"api_key": "a-2"}, [("REPLACE", "/api_key", None, None)]),
     "a secret below": ({}, {"smtp": {"host": "h", "password": "x"}}, [("ADD", "/smtp", None, None)]),
+    "a secret in what is replaced whole": (
+        {"smtp": ["h"]},
+        {"smtp": {"password": "x"}},
+        [("REPLACE", "/smtp", None, None)],
+    ),
+    "a secret in a list": ({"smtp": [{"token": "x"}]}, {"smtp": []}, [("REMOVE", "/smtp/0", None, None)]),
     "below a secret's name": ({"tokens": {"a": 1}}, {"tokens": {"a": 2}}, [("REPLACE", "/tokens/a", None, None)]),
 }
 

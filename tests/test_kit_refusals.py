@@ -131,6 +131,13 @@ def test_what_is_refused_names_the_field_and_never_the_value(acme: Kit, name: st
     acme.audit.access.allowed(RULE)  # the application goes on
 
 
+def test_a_cycle_is_called_one(acme: Kit) -> None:
+    with pytest.raises(ContractError, match="contains itself"):
+        acme.audit.admin.created(RULE, LOOP)
+    twice = {"same": 1}
+    acme.audit.admin.created(RULE, {"a": twice, "b": [twice, twice]})  # twice is no cycle
+
+
 def test_a_word_that_no_builder_knows_is_an_error_of_the_call(acme: Kit) -> None:
     for build in (
         lambda: acme.audit.access.allowed(RULE, tenent="acme"),  # type: ignore[call-arg]

@@ -385,6 +385,53 @@ def test_an_emitters_thread_can_log_while_another_waits_for_it() -> None:
     assert not sender.is_alive() and len(emitter.events) == 1 and not handler.refused
 
 
+class Locked(SampleEmitter):
+    """An emitter with a lock of its own, under which it logs an act."""
+
+    def __init__(self, logger: logging.Logger) -> None:
+        super().__init__()
+        self.waits = threading.Event()
+        self.held = threading.Event()
+        self._mine = threading.Lock()
+        self._logger = logger
+
+    def emit(self, draft: Mapping[str, object]) -> bytes:
+        if threading.current_thread().name == "through the log":
+            self.waits.set()
+            self.held.wait(30)
+        with self._mine:
+            if threading.current_thread().name == "directly":
+                self.held.set()
+                self._logger.info("under the lock", extra={"audit": "no act"})
+            return super().emit(draft)
+
+
+def test_an_emitter_can_log_under_its_own_lock_while_another_thread_states_through_the_log() -> None:
+    logger = logging.Logger("crm")
+    emitter = Locked(logger)
+    audit = Audit(emitter, "slack", traces=lambda: None)
+    handler = AuditHandler(audit)
+    logger.addHandler(handler)
+
+    def directly() -> None:
+        emitter.waits.wait(30)
+        audit.access.allowed(RULE, tenant="acme", actor=ADA)
+
+    def through_the_log() -> None:
+        with audit.context(tenant="acme", actor=ADA):
+            logger.info("now", extra={"audit": CHANGED})
+
+    threads = [
+        threading.Thread(target=target, name=target.__name__.replace("_", " "), daemon=True)
+        for target in (directly, through_the_log)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert not any(thread.is_alive() for thread in threads) and len(emitter.events) == 2
+
+
 # -- jobs
 
 

@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from schemas.emitter import Emitter
 from schemas.redact import hash_value, mask
 from schemas.registry import packaged_registry
 from sealtrail.avro import Codec
+from sealtrail.errors import ContractError
 from tests.strategies import minimal_event
 
 Draft = dict[str, Any]
@@ -203,6 +205,53 @@ def test_a_new_extension_is_checked_before_it_is_registered() -> None:
     ]
     checked = check_samples({"x": PAYLOAD}, handle, Expected(CLASSES, extensions=[crm]))
     assert [str(p) for p in checked.problems] == [f"x: leak: extension.payload.operation: {NAME} in clear"]
+
+
+def test_what_a_connector_passes_over_is_told_all_the_same() -> None:
+    def handle(emitter: Emitter, payload: Any) -> None:
+        with suppress(ContractError):
+            emitter.emit(good(payload) | {"actor": None})
+
+    found = check_samples({"x": PAYLOAD}, handle, Expected(CLASSES)).problems
+    assert [str(p) for p in found] == ["x: complete: actor: not a record"]
+
+
+def test_a_field_that_takes_capital_letters_alone_is_found_out_too() -> None:
+    text = CHAT.text.replace("ChatEvent", "CrmEvent").replace("^[a-z0-9][a-z0-9._-]{0,63}$", "^[A-Z0-9]{1,20}$")
+    crm = Codec(text)
+
+    def handle(emitter: Emitter, payload: Any) -> None:
+        audit = Audit(emitter, "crm", traces=lambda: None)
+        audit.authentication.failed("ada", tenant="acme", extension=Extension(crm, {"operation": payload["code"]}))
+
+    (found,) = check_samples([{"code": "ZEBULON"}], handle, Expected(CLASSES, extensions=[crm])).problems
+    assert str(found) == "sample 0: leak: extension.payload.operation: what /code of the payload says comes out in clear"
+
+
+HIDDEN: dict[str, Callable[[str], bytes]] = {
+    "in clear": lambda text: text.upper().encode(),
+    "backwards": lambda text: text[::-1].encode(),
+    "in UTF-16": lambda text: text.encode("utf-16-le"),
+    "in UTF-16 of the other order": lambda text: text.encode("utf-16-be"),
+    "in hexadecimal": lambda text: text.encode().hex().encode(),
+    "percent-encoded": lambda text: "".join(f"%{byte:02X}" for byte in text.encode()).encode(),
+    "in base64": lambda text: base64.b64encode(text.encode()),
+    "in base64 after one": lambda text: base64.b64encode(b"x" + text.encode()),
+    "in base64 after two": lambda text: base64.urlsafe_b64encode(b"xy" + text.encode() + b"z"),
+    "as its md5": lambda text: hashlib.md5(text.encode()).digest(),
+    "as its sha1": lambda text: hashlib.sha1(text.encode()).hexdigest().encode(),
+    "as its sha256": lambda text: base64.b64encode(hashlib.sha256(text.encode()).digest()),
+    "as its sha512": lambda text: hashlib.sha512(text.encode()).hexdigest().upper().encode(),
+}
+
+
+@pytest.mark.parametrize("form", HIDDEN)
+def test_a_mark_is_found_in_every_form_that_anybody_can_undo(form: str) -> None:
+    planted = [Planted(("a",), word, (word,)) for word in (mark(17), mark(18))]
+    event = minimal_event(content_ref={"digest": b"\x00\x01" + HIDDEN[form](mark(18)) + b"\xff"})
+    (found,) = leaks(event, planted[1:], packaged_registry())
+    assert (found.field, form.startswith(found.form)) == ("content_ref.digest", True)
+    assert all(leak.place is None for leak in leaks(event, planted[:1], packaged_registry()))  # no other mark is blamed
 
 
 def test_a_mask_and_a_keyed_hash_give_nothing_away() -> None:

@@ -7,8 +7,8 @@ The context says whose and by whom; the record's time is the event's. A record's
 audit event and stand nowhere.
 
 - It never raises into the application: what is refused is counted, by field, in `refused`.
-- It takes no lock, and records without an `Act` do not come as far as `emit`: an emitter's thread that logs while another
-  waits for room in its queue waits for nobody.
+- It takes no lock, and records without an `Act` do not come as far as `emit`: an emitter that logs, under a lock of its own or
+  in a thread that others wait for, waits for nobody.
 - What is logged while an event is stated is not an event, even with an `Act`: no recursion. Counted as well.
 """
 
@@ -36,7 +36,7 @@ class AuditHandler(logging.Handler):
         self._here = threading.local()
 
     def createLock(self) -> None:  # noqa: N802 - the name that logging calls
-        """None: emitters take any thread, and a lock held while one waits would stop every thread that logs."""
+        """None: emitters take any thread. Held while one states, a lock would meet the emitter's own from the other side."""
         self.lock = None
 
     def filter(self, record: logging.LogRecord) -> bool:

@@ -192,11 +192,7 @@ class _Exchange:
             if self._route.require and not await self._state(result_of_status(message["status"])):
                 await self._withhold()
                 return
-        try:
-            await self._send(message)
-        except OSError:  # how a server says that the client is gone (ASGI 2.4)
-            self._gone = True
-            raise
+        await self._send(message)
         if message["type"] == "http.response.body" and not message.get("more_body", False):
             self._complete = True
 
