@@ -22,7 +22,7 @@ from schemas.contract import Contract
 from schemas.evolution.released import current, full_name
 from schemas.fields import field_tree
 from schemas.policy import Policy
-from schemas.published.blocks import Code, Heading, Paragraph, Table, code, html, markdown, parse
+from schemas.published.blocks import Block, Code, Heading, Paragraph, Table, code, html, markdown, parse
 from schemas.published.events import EMITTER, REGION, load
 from schemas.published.examples import KEY, event_of, one_a_family, redacted
 from schemas.published.pages import published
@@ -245,7 +245,7 @@ HOSTILE = "<script>alert(1)</script> & \"'`|*[x](javascript:alert(1))"
 
 @given(st.text("<>&\"'`|*[]()ab/#:\n ", max_size=60) | st.just(HOSTILE))
 def test_no_text_becomes_markup(text: str) -> None:
-    blocks = [Heading(2, text), Paragraph(text), Table((text, "b"), ((text, code(text)),)), Code(text, "json")]
+    blocks: list[Block] = [Heading(2, text), Paragraph(text), Table((text, "b"), ((text, code(text)),)), Code(text, "json")]
     reader = read(html(text, blocks))
     assert reader.seen <= {
         "html", "head", "meta", "title", "style", "body", "nav", "ul", "li", "h1", "h2", "p", "table", "thead", "tbody", "tr",
