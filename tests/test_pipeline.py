@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from auditor.topics import VALUES
 from infra import keys
 from infra.places import Places
 from kafkaio.delivery import Delivered
@@ -212,6 +213,11 @@ def check_batch(world: World, before: ChainState, after: ChainState, outputs: Ou
     assert all(outputs.counts[s.kind, s.reason] for s, _ in sealed)
     assert dict(outputs.sources).keys() == {key for key, run in after.runs.items() if before.runs.get(key) != run}
     assert all(decode_state(value) == after.runs[key] for key, value in outputs.sources)
+    for topic in ("archive", "hot", "siem", "quarantine", "activity"):
+        for value in getattr(outputs, topic):
+            VALUES[f"audit.{topic}"].decode(value)
+    for _, value in outputs.sources:
+        VALUES["audit.sources"].decode(value)
 
 
 def kinds(outputs: Outputs) -> list[tuple[Kind, Reason]]:
