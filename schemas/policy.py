@@ -160,6 +160,11 @@ class Policy:
             return tenant == DEPLOYMENT_TENANT
         return entitlement.covers(tenant, event_name)
 
+    def owner_of(self, source: str) -> str:
+        """Who answers for a source: its own owner, else that of the default class."""
+        known = self._base.sources.get(source)
+        return (known.owner if known else None) or self._base.classes[self._base.default.log_class].owner
+
     def _decide(self, event: Mapping[str, object]) -> Decision:
         rule = next(rule for rule in self._rules if rule.matches is None or rule.matches(event))
         tenant = str(event["tenant"])

@@ -15,6 +15,7 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
+from schemas.encoder import Encoder, encoder
 from schemas.evolution.released import full_name, load
 from schemas.fields import Node, field_tree, lint
 from sealtrail.avro import Codec
@@ -71,6 +72,7 @@ class Registry:
             **self.extensions,
             SEAL_NOTE.sha256: SEAL_NOTE,
         }
+        self._encoders: dict[bytes, Encoder] = {}
         self._last: tuple[bytes, bytes, dict[str, Any]] | None = None
 
     def as_current(self, event: dict[str, Any], written_with: Codec) -> dict[str, Any]:
@@ -83,7 +85,7 @@ class Registry:
         return _completed(self._current[1], event)
 
     def extension_value(self, schema: bytes, payload: bytes) -> dict[str, Any]:
-        """The value of an extension's payload, strictly decoded; not to be changed by the caller.
+        """The value of an extension's payload, whose bytes are its one canonical encoding; not to be changed by the caller.
 
         The last one is remembered: the contract and the redaction check both ask for it. Any thread may call.
 
@@ -97,11 +99,26 @@ class Registry:
         if codec is None:
             raise ContractError("extension.schema", "not a registered extension")
         try:
-            value: dict[str, Any] = codec.decode_body(payload)
-        except EvidenceError:
+            value: dict[str, Any] = codec.decode_body_lenient(payload)
+            canonical = self._encoder(codec)(value) == payload
+        except (EvidenceError, ValueError, OverflowError):  # the latter two: read, yet outside its type
+            canonical = False
+        if not canonical:
             raise ContractError("extension.payload", "not the canonical encoding of the extension's schema") from None
         self._last = (schema, payload, value)
         return value
+
+    def extension_payload(self, schema: bytes, value: dict[str, Any]) -> bytes:
+        """The payload of an extension whose value its contract admits; `extension_value` gives the value again for nothing."""
+        payload = self._encoder(self.extensions[schema])(value)
+        self._last = (schema, payload, value)
+        return payload
+
+    def _encoder(self, codec: Codec) -> Encoder:
+        found = self._encoders.get(codec.sha256)
+        if found is None:
+            found = self._encoders[codec.sha256] = encoder(codec.text)
+        return found
 
 
 @cache

@@ -59,7 +59,7 @@ def counterexample(wide: str, narrow: str) -> str | None:
 
 
 def _parsed(pattern: str) -> _Expression:
-    parsed = re._parser.parse(pattern)  # type: ignore[attr-defined]  # the standard library's own reading of a pattern
+    parsed = re._parser.parse(pattern)  # the standard library's own reading of a pattern
     if parsed.state.flags & ~re.UNICODE:
         raise ValueError("flags")
     items = list(parsed)
