@@ -14,9 +14,12 @@ from typer.testing import CliRunner
 
 from auditor.commands.schema import app
 from schemas.evolution import released
+from schemas.evolution.changes import Judgement
 from schemas.evolution.check import Complaint, complaints, release
 from schemas.evolution.linting import faults
 from schemas.evolution.released import SUMS, WEAKENED, Weakening
+from schemas.fields import _LEAF_ATTRIBUTES
+from schemas.registry import AUDIT_EVENT
 from sealtrail.errors import ConfigError, ContractError
 
 Schema = dict[str, Any]
@@ -311,3 +314,25 @@ def test_release_writes_nothing_when_all_is_released(tmp_path: Path) -> None:
 
 def contents(where: Path) -> dict[str, bytes]:
     return {p.relative_to(where).as_posix(): p.read_bytes() for p in where.rglob("*") if p.is_file()}
+
+
+# -- docs/schemas.md
+
+GUIDE = Path("docs/schemas.md").read_text()
+
+
+def test_the_commands_of_the_guide_run_and_pass() -> None:
+    commands = re.findall(r"^sealtrail schema (.+)$", GUIDE, re.MULTILINE)
+    assert {command.split()[0] for command in commands} == {"lint", "diff", "check"}
+    for command in commands:
+        done = CliRunner().invoke(app, command.split())
+        assert done.exit_code == 0, (command, done.output)
+
+
+def test_the_guide_names_every_attribute_and_judgement_and_shows_a_real_field() -> None:
+    for attribute in _LEAF_ATTRIBUTES - {"extension"}:  # extension: of the event's own payload alone
+        assert f"`{attribute}`" in GUIDE, attribute
+    for judgement in Judgement:
+        assert f"`{judgement}`" in GUIDE
+    (shown,) = re.findall(r"```json\n(.+?)```", GUIDE, re.DOTALL)
+    assert json.loads(shown) in json.loads(AUDIT_EVENT.text)["fields"]

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 
-_CODE = re.compile(r"(`[^`]*`)")
+_CODE = re.compile(r"(`[^`\n]*`)")
 _LINK = re.compile(r"\[([^\]]+)\]\(([A-Za-z0-9_./#-]+)\)")  # no scheme: pages lead to pages beside them
 _EMPHASIS = re.compile(r"\*([^*]+)\*")
 
@@ -131,7 +131,7 @@ def _row(cells: Sequence[str]) -> str:
 
 
 def _escaped(text: str) -> str:
-    parts = _CODE.split(text)
+    parts = _CODE.split(text.replace("\n", " "))
     return "".join(part if part.startswith("`") else part.replace("&", "&amp;").replace("<", "&lt;") for part in parts)
 
 
