@@ -1,0 +1,76 @@
+"""Reads a spool's records in order, from its files: one frame in memory, one file open."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from producers.spool.files import File
+from producers.spool.folder import Folder, file_name
+from producers.spool.frame import FRAME_HEAD_SIZE, HEAD_SIZE, FileCipher, Spooled, decode_records, frame_length
+from sealtrail.errors import EvidenceError
+
+
+class Reader:
+    """A cursor over the frames of a spool's files."""
+
+    def __init__(self, folder: Folder) -> None:
+        self._folder = folder
+        self._file: File | None = None
+        self._first = -1  # of the open file
+        self._cipher: FileCipher | None = None
+        self._at = 0  # offset of the next frame
+        self._position = 0  # of the next frame's first record, if there is one
+        self._rest: deque[Spooled] = deque()  # of the frame read last; they precede `_position`
+
+    def next(self, first: int, position: int, limit: int) -> tuple[int, Spooled] | None:
+        """The record at `position` or the first one after it below `limit`, in the file that begins at `first`.
+
+        None when the file has no further frame there. Reading on where the last call ended costs no seek.
+
+        Raises:
+            OSError; EvidenceError: what is there is no frame of this file.
+        """
+        if first != self._first or position < self._position - len(self._rest):
+            self._open(first)
+        while True:
+            while self._rest:
+                at = self._position - len(self._rest)
+                record = self._rest.popleft()
+                if at >= position:
+                    return (at, record) if at < limit else None
+            if self._position >= limit or not self._frame(position):
+                return None
+
+    def close(self) -> None:
+        """Forget the open file: it may have been replaced or removed."""
+        if self._file is not None:
+            self._file.close()
+        self._file, self._first = None, -1
+        self._rest.clear()
+
+    def _open(self, first: int) -> None:
+        self.close()
+        name = file_name(first)
+        self._file = self._folder.files.open(self._folder.directory / name)
+        self._cipher = self._folder.cipher(name, self._file.read(0, HEAD_SIZE))
+        if self._cipher is None:
+            raise EvidenceError(f"{name}, offset 0: no head of a spool's file")
+        self._first, self._at, self._position = first, HEAD_SIZE, first
+
+    def _frame(self, wanted: int) -> bool:
+        """Take up the next frame; one that lies wholly before `wanted` is passed over unopened. False at the end."""
+        assert self._file is not None
+        assert self._cipher is not None
+        head = self._file.read(self._at, FRAME_HEAD_SIZE)
+        length = frame_length(head)
+        if length is None:
+            return False
+        count = int.from_bytes(head[12:16], "big")
+        if self._position + count > wanted:
+            found = self._cipher.open(head + self._file.read(self._at + FRAME_HEAD_SIZE, length - FRAME_HEAD_SIZE))
+            if found is None or found[0].first != self._position:
+                raise EvidenceError(f"{file_name(self._first)}, offset {self._at}: cannot read record {self._position}")
+            self._rest.extend(decode_records(found[1]))
+        self._at += length
+        self._position += count
+        return True
