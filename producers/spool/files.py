@@ -55,7 +55,7 @@ class Files(Protocol):
     """A file system. A name made, replaced or removed is durable only after `sync_directory`. OSError as it comes."""
 
     def make_directory(self, directory: Path) -> None:
-        """Make it, its parents too, for the owner alone; an existing one is no error."""
+        """Make it, its parents too, for the owner alone, durably; an existing one is no error."""
 
     def names(self, directory: Path) -> list[str]:
         """The names in it, sorted."""
@@ -146,7 +146,10 @@ class OsFiles:
 
     def make_directory(self, directory: Path) -> None:
         """See `Files`."""
-        directory.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+        if not directory.is_dir():
+            self.make_directory(directory.parent)
+            directory.mkdir(mode=DIRECTORY_MODE, exist_ok=True)
+            self.sync_directory(directory.parent)
 
     def names(self, directory: Path) -> list[str]:
         """See `Files`."""

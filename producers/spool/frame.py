@@ -4,7 +4,8 @@
     head   "STSPOOL1" ‖ file id (16) ‖ first position (8) ‖ key check (16) ‖ CRC-32C of what precedes (4)
     frame  "STFR" ‖ CRC-32C of all that follows (4) ‖ length of the ciphertext (4) ‖ records (4) ‖ number (8)
            ‖ position of its first record (8) ‖ position up to which records were durable as it was written (8) ‖ ciphertext
-    marks  "STMARKS1" ‖ released (8) ‖ durable (8) ‖ n (4) ‖ n × lost from, to (8 + 8) ‖ CRC-32C of what precedes (4)
+    marks  three slots of 512 bytes, each:
+           "STMARKS1" ‖ released (8) ‖ durable (8) ‖ n (4) ‖ n × lost from, to (8 + 8) ‖ CRC-32C of what precedes (4)
 
 Integers are big-endian. A file's key and key check are HKDF-SHA256 of the spool's key, salted with the file id, over first
 position and emitter; a frame is AES-256-GCM under it, its nonce the number (never given twice in a file), its associated
@@ -32,6 +33,7 @@ from sealtrail.errors import ConfigError
 KEY_SIZE = 32
 FILE_ID_SIZE = 16
 LABEL = b"sealtrail/spool/v1\0"
+SLOT_BYTES = 512  # a sector: a write of one slot does not touch the others
 MAX_FRAME_BYTES = 16_777_216  # a record is at most 2 MiB; a length beyond this is damage, not a reason to ask for memory
 
 _HEAD_MAGIC = b"STSPOOL1"
@@ -205,14 +207,26 @@ def decode_records(data: bytes) -> list[Spooled]:
 
 
 def encode_marks(marks: Marks) -> bytes:
-    """Fits one sector of 512 bytes up to 30 lost ranges: so it is written in place, and is the old or the new."""
+    """The marks for one slot; up to 28 lost ranges fit (SLOT_BYTES). Raises ConfigError beyond."""
     data = _MARKS.pack(_MARKS_MAGIC, marks.released, marks.durable, len(marks.lost))
     data += b"".join(struct.pack(">QQ", *lost) for lost in marks.lost)
+    if len(data) + _CRC.size > SLOT_BYTES:
+        raise ConfigError(f"spool: damaged in {len(marks.lost)} places, more than can be given up one by one")
     return data + _CRC.pack(google_crc32c.value(data))
 
 
+def new_marks(marks: Marks) -> bytes:
+    """A whole marks file, with `marks` in the first slot."""
+    return encode_marks(marks).ljust(3 * SLOT_BYTES, b"\0")
+
+
 def decode_marks(data: bytes) -> Marks | None:
-    """What `encode_marks` was given; None when that cannot be told."""
+    """The furthest marks of all slots; None when no slot can be read."""
+    found = [slot for at in range(0, len(data), SLOT_BYTES) if (slot := _slot(data[at : at + SLOT_BYTES])) is not None]
+    return max(found, key=lambda marks: (marks.released, marks.durable), default=None)
+
+
+def _slot(data: bytes) -> Marks | None:
     if len(data) < _MARKS.size:
         return None
     magic, released, durable, count = _MARKS.unpack_from(data)

@@ -15,7 +15,7 @@ from itertools import pairwise
 import structlog
 
 from producers.spool.folder import DAMAGED, MARKS, NEW, SPOOL, Folder, file_name
-from producers.spool.frame import Marks, Spooled, decode_marks, encode_marks
+from producers.spool.frame import Marks, Spooled, decode_marks, new_marks
 from producers.spool.recovery import Judgement, Scan, batches, judge, scan_file
 from sealtrail.errors import ConfigError, EvidenceError
 
@@ -112,7 +112,7 @@ def _set_aside(folder: Folder, scans: list[Scan], marks: Marks | None, judgement
         folder.durably(scan.name + DAMAGED, folder.read(scan.name)).close()
     before = marks.lost if marks else ()
     lost = _joined([*before, *((damage.first, damage.end) for damage in judgement.damage if damage.end > damage.first)])
-    folder.durably(MARKS, encode_marks(Marks(judgement.released, judgement.durable, lost))).close()
+    folder.durably(MARKS, new_marks(Marks(judgement.released, judgement.durable, lost))).close()
     ends = {a.name: b.first for a, b in pairwise(scans)}
     for scan in hurt:
         _split(folder, scan, ends.get(scan.name, judgement.end))

@@ -27,12 +27,13 @@ import structlog
 
 from producers.spool.files import File, Files, Lock, OsFiles
 from producers.spool.folder import LOCK, MARKS, Folder, file_name
-from producers.spool.frame import HEAD_SIZE, MAX_FRAME_BYTES, FileCipher, Marks, Spooled, encode_marks
+from producers.spool.frame import HEAD_SIZE, MAX_FRAME_BYTES, SLOT_BYTES, FileCipher, Marks, Spooled, encode_marks, new_marks
 from producers.spool.opening import Found, find
 from producers.spool.reading import Reader
 from sealtrail.errors import ConfigError, ContractError, EvidenceError, SealtrailError, TransientError
 
 MAX_BYTES = 1_073_741_824  # a million events of about 1 KB: an hour without brokers at 300 a second
+NOTE_SLOT = 2  # of the marks file: what is written without fsync does not touch what is durable
 FILE_BYTES = 16_777_216  # what is released goes by whole files; one is read in about 20 ms when a spool is opened
 FRAME_BYTES = 1_048_576  # a reader holds one frame
 RETRY_FULL_S = 1.0  # space comes with the next file that is released
@@ -71,6 +72,7 @@ class Spool:
         self._number = 0  # of the next frame in it
         self._marks = Marks()
         self._marks_file: File | None = None
+        self._slot = 0  # of the marks file, 0 or 1: where the marks are that are durable
         self._pending: list[Sequence[Spooled]] = []  # taken, not durable yet: batches from `_marks.durable` on
         self._end = 0
         self._found = Found(0, 0, ())
@@ -319,6 +321,8 @@ class Spool:
 
     def _make_room(self, size: int) -> bool:
         """Whether a new file was begun so that `size` more bytes keep the bound. Raises SpoolFullError when they cannot."""
+        if self.used_bytes + size > self._max_bytes:
+            self._remove_released()  # if the disk refused that when they were released
         if self.used_bytes + size <= self._max_bytes:
             return False
         if size + HEAD_SIZE > self._max_bytes:
@@ -346,22 +350,31 @@ class Spool:
         records are then sent again, and less is known to have been durable: both harmless."""
         if self._marks_file is not None:
             try:
-                self._marks_file.write(0, encode_marks(self._marks))
+                self._marks_file.write(NOTE_SLOT * SLOT_BYTES, encode_marks(self._marks))
             except OSError as error:  # they lag; in case part of them was written, they are not trusted (CRC)
                 _LOG.warning("marks not written", spool=str(self._directory), problem=error.strerror)
 
     def _write_marks(self) -> None:
-        """Make the marks durable, in a new file."""
+        """Make the marks durable: in place, which needs no room on a full disk; where that fails, in a new file."""
         lost = tuple((a, b) for a, b in self._marks.lost if b > self.released)
         self._marks = Marks(self.released, self.durable, lost)
+        file, self._marks_file = self._marks_file, None
+        if file is not None:
+            try:
+                self._slot = 1 - self._slot  # the other one stays readable if this write is torn
+                file.write(self._slot * SLOT_BYTES, encode_marks(self._marks))
+                file.sync()
+            except OSError as error:
+                _LOG.warning("marks not durable", spool=str(self._directory), problem=error.strerror)
+                with suppress(OSError):  # after a failed fsync nothing more is expected of it
+                    file.close()
+            else:
+                self._marks_file = file
+                return
         try:
-            file = self._folder.durably(MARKS, encode_marks(self._marks))
+            self._marks_file, self._slot = self._folder.durably(MARKS, new_marks(self._marks)), 0
         except OSError as error:
             raise self._trouble(error, "writing marks") from error
-        if self._marks_file is not None:
-            with suppress(OSError):  # it has no name any more
-                self._marks_file.close()
-        self._marks_file = file
 
     def _remove_released(self) -> None:
         """Remove the files whose records are all released; never the last one, which says how far positions went."""
