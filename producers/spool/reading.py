@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
-
 from producers.spool.files import File
 from producers.spool.folder import Folder, file_name
 from producers.spool.frame import FRAME_HEAD_SIZE, HEAD_SIZE, FileCipher, Spooled, decode_records, frame_length
@@ -20,33 +18,33 @@ class Reader:
         self._cipher: FileCipher | None = None
         self._at = 0  # offset of the next frame
         self._position = 0  # of the next frame's first record, if there is one
-        self._rest: deque[Spooled] = deque()  # of the frame read last; they precede `_position`
+        self._batch: list[Spooled] = []  # of the frame read last; it ends where `_position` is
 
-    def next(self, first: int, position: int, limit: int) -> tuple[int, Spooled] | None:
-        """The record at `position` or the first one after it below `limit`, in the file that begins at `first`.
+    def batch(self, first: int, position: int, limit: int) -> tuple[int, list[Spooled]] | None:
+        """The records from `position` on, or from the first one after it, to the end of their frame, below `limit`.
 
-        None when the file has no further frame there. Reading on where the last call ended costs no seek.
+        With the position of the first of them; None when the file that begins at `first` has none there. Reading on where
+        the last call ended costs no seek.
 
         Raises:
             OSError; EvidenceError: what is there is no frame of this file.
         """
-        if first != self._first or position < self._position - len(self._rest):
+        if first != self._first or position < self._position - len(self._batch):
             self._open(first)
-        while True:
-            while self._rest:
-                at = self._position - len(self._rest)
-                record = self._rest.popleft()
-                if at >= position:
-                    return (at, record) if at < limit else None
+        while self._position <= position:
             if self._position >= limit or not self._frame(position):
                 return None
+        start = self._position - len(self._batch)
+        if start >= limit:
+            return None
+        return max(start, position), self._batch[max(0, position - start) : limit - start]
 
     def close(self) -> None:
         """Forget the open file: it may have been replaced or removed."""
         if self._file is not None:
             self._file.close()
         self._file, self._first = None, -1
-        self._rest.clear()
+        self._batch = []
 
     def _open(self, first: int) -> None:
         self.close()
@@ -70,7 +68,9 @@ class Reader:
             found = self._cipher.open(head + self._file.read(self._at + FRAME_HEAD_SIZE, length - FRAME_HEAD_SIZE))
             if found is None or found[0].first != self._position:
                 raise EvidenceError(f"{file_name(self._first)}, offset {self._at}: cannot read record {self._position}")
-            self._rest.extend(decode_records(found[1]))
+            self._batch = decode_records(found[1])
+        else:
+            self._batch = []
         self._at += length
         self._position += count
         return True

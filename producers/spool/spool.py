@@ -26,17 +26,19 @@ from typing import Self
 import structlog
 
 from producers.spool.files import File, Files, Lock, OsFiles
-from producers.spool.folder import LOCK, MARKS, Folder, file_name
-from producers.spool.frame import HEAD_SIZE, MAX_FRAME_BYTES, SLOT_BYTES, FileCipher, Marks, Spooled, encode_marks, new_marks
+from producers.spool.folder import LOCK, Folder, file_name
+from producers.spool.frame import HEAD_SIZE, MAX_FRAME_BYTES, FileCipher, Marks, Spooled
+from producers.spool.marks import MarksFile
 from producers.spool.opening import Found, find
 from producers.spool.reading import Reader
-from sealtrail.errors import ConfigError, ContractError, EvidenceError, SealtrailError, TransientError
+from producers.spool.recovery import besides
+from sealtrail.errors import ConfigError, ContractError, EvidenceError, TransientError
 
 MAX_BYTES = 1_073_741_824  # a million events of about 1 KB: an hour without brokers at 300 a second
-NOTE_SLOT = 2  # of the marks file: what is written without fsync does not touch what is durable
 FILE_BYTES = 16_777_216  # what is released goes by whole files; one is read in about 20 ms when a spool is opened
 FRAME_BYTES = 1_048_576  # a reader holds one frame
 RETRY_FULL_S = 1.0  # space comes with the next file that is released
+_UNUSABLE = frozenset({errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EROFS, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOSYS})
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 _LOG = structlog.get_logger("producers.spool")
@@ -70,9 +72,7 @@ class Spool:
         self._file: File | None = None  # of the last piece, if this process began it and nothing went wrong with it
         self._cipher: FileCipher | None = None
         self._number = 0  # of the next frame in it
-        self._marks = Marks()
-        self._marks_file: File | None = None
-        self._slot = 0  # of the marks file, 0 or 1: where the marks are that are durable
+        self._marks = MarksFile(folder)
         self._pending: list[Sequence[Spooled]] = []  # taken, not durable yet: batches from `_marks.durable` on
         self._end = 0
         self._found = Found(0, 0, ())
@@ -108,7 +108,9 @@ class Spool:
             spool._take_over(set_damaged_aside)
         except OSError as error:
             spool._let_go()
-            raise ConfigError(f"spool directory {directory}: {error.strerror}") from error
+            if error.errno in _UNUSABLE:
+                raise ConfigError(f"spool directory {directory}: {error.strerror}") from error
+            raise spool._trouble(error, "opening") from error
         except BaseException:
             spool._let_go()
             raise
@@ -119,17 +121,17 @@ class Spool:
     @property
     def released(self) -> int:
         """All records before this position were acknowledged by Kafka: where reading begins."""
-        return self._marks.released
+        return self._marks.now.released
 
     @property
     def durable(self) -> int:
         """All records before this position are durable, and can be read."""
-        return self._marks.durable
+        return self._marks.now.durable
 
     @property
     def waiting(self) -> int:
         """Records taken and not released."""
-        lost = sum(min(b, self._end) - max(a, self.released) for a, b in self._marks.lost if b > self.released)
+        lost = sum(min(b, self._end) - max(a, self.released) for a, b in self._marks.now.lost if b > self.released)
         return self._end - self.released - lost
 
     @property
@@ -173,7 +175,7 @@ class Spool:
         """
         self._mine()
         if not self._pending:
-            return self._marks.durable
+            return self._marks.now.durable
         if self._file is not None:
             try:
                 self._file.sync()
@@ -185,9 +187,9 @@ class Spool:
             else:
                 # Durable, and the file's name has been since it was begun. A crash from here on loses nothing of it.
                 self._settle()
-                return self._marks.durable
+                return self._marks.now.durable
         self._begin()
-        return self._marks.durable
+        return self._marks.now.durable
 
     def read(self, position: int, max_records: int = 1000, max_bytes: int = FRAME_BYTES) -> list[tuple[int, Spooled]]:
         """Durable records from `position` on, with their positions: up to `max_records`, ending with the one that passes
@@ -202,18 +204,15 @@ class Spool:
         size = 0
         try:
             while position < self.durable and len(found) < max_records and size < max_bytes:
-                number = self._piece_of(position)
-                last = number + 1 == len(self._pieces)
-                limit = self.durable if last else min(self.durable, self._pieces[number + 1].first)
-                one = None if number < 0 else self._reader.next(self._pieces[number].first, position, limit)
-                if one is None or one[0] > position:
-                    self._only_lost(position, one[0] if one else limit, self._pieces[number].first)
-                if one is None:
-                    position = limit
-                    continue
-                found.append(one)
-                size += len(one[1].value)
-                position = one[0] + 1
+                start, records = self._batch(position)
+                for at, one in enumerate(records[: max_records - len(found)], start):
+                    found.append((at, one))
+                    position = at + 1
+                    size += len(one.value)
+                    if size >= max_bytes:
+                        break
+                if not records:
+                    position = start
         except OSError as error:
             raise self._trouble(error, "reading") from error
         return found
@@ -228,8 +227,7 @@ class Spool:
             raise ContractError("position", f"{position} is not durable yet; {self.durable} is")
         if position <= self.released:
             return
-        self._marks = Marks(position, self.durable, self._marks.lost)
-        self._note()
+        self._marks.note(Marks(position, self.durable, self._marks.now.lost))
         self._remove_released()
 
     def close(self) -> None:
@@ -251,16 +249,16 @@ class Spool:
         left = find(self._folder, set_damaged_aside=set_damaged_aside)
         self._found = left.found
         self._pieces = [_Piece(first, size) for first, size in left.sizes]
-        self._marks = left.marks
+        self._marks.now = left.marks
         self._pending = list(left.unproven)
         self._end = left.marks.durable + sum(len(batch) for batch in self._pending)
         if self._found.torn_bytes:
             _LOG.warning("torn tail left out", spool=str(self._directory), bytes=self._found.torn_bytes)
         try:
-            self._write_marks()
+            self._marks.make_durable()
             if self._pending:
                 self._begin()
-        except SealtrailError as error:
+        except (OSError, TransientError) as error:
             # A full disk must not keep what is durable from being sent: that is how space comes back.
             _LOG.error("spool opened, not writable", spool=str(self._directory), problem=str(error))
         self._remove_released()
@@ -288,14 +286,14 @@ class Spool:
         assert self._cipher is not None
         frames, first = [], self._end
         for batch in batches:
-            frames.append(self._cipher.seal(self._number, first, self._marks.durable, batch))
+            frames.append(self._cipher.seal(self._number, first, self._marks.now.durable, batch))
             self._number += 1  # whatever becomes of the frame: a number is never given twice
             first += len(batch)
         return file, b"".join(frames)
 
     def _begin(self) -> None:
         """Begin a file at the durable position with all that is pending; it is all durable then."""
-        first = self._marks.durable
+        first = self._marks.now.durable
         self._reader.close()  # it may have the file open that is replaced
         try:
             self._file, self._cipher, size = self._folder.begun(first, first, self._pending)
@@ -337,44 +335,10 @@ class Spool:
             f"spool {self._directory}: {self.used_bytes} of {self._max_bytes} bytes used, {size} more asked", RETRY_FULL_S
         )
 
-    # -- marks
-
     def _settle(self) -> None:
         """What was pending is durable."""
         self._pending.clear()
-        self._marks = Marks(self.released, self._end, self._marks.lost)
-        self._note()
-
-    def _note(self) -> None:
-        """Write the marks in place, without fsync: after a kill they are exact, after a power loss they may lag. Released
-        records are then sent again, and less is known to have been durable: both harmless."""
-        if self._marks_file is not None:
-            try:
-                self._marks_file.write(NOTE_SLOT * SLOT_BYTES, encode_marks(self._marks))
-            except OSError as error:  # they lag; in case part of them was written, they are not trusted (CRC)
-                _LOG.warning("marks not written", spool=str(self._directory), problem=error.strerror)
-
-    def _write_marks(self) -> None:
-        """Make the marks durable: in place, which needs no room on a full disk; where that fails, in a new file."""
-        lost = tuple((a, b) for a, b in self._marks.lost if b > self.released)
-        self._marks = Marks(self.released, self.durable, lost)
-        file, self._marks_file = self._marks_file, None
-        if file is not None:
-            try:
-                self._slot = 1 - self._slot  # the other one stays readable if this write is torn
-                file.write(self._slot * SLOT_BYTES, encode_marks(self._marks))
-                file.sync()
-            except OSError as error:
-                _LOG.warning("marks not durable", spool=str(self._directory), problem=error.strerror)
-                with suppress(OSError):  # after a failed fsync nothing more is expected of it
-                    file.close()
-            else:
-                self._marks_file = file
-                return
-        try:
-            self._marks_file, self._slot = self._folder.durably(MARKS, new_marks(self._marks)), 0
-        except OSError as error:
-            raise self._trouble(error, "writing marks") from error
+        self._marks.note(Marks(self.released, self._end, self._marks.now.lost))
 
     def _remove_released(self) -> None:
         """Remove the files whose records are all released; never the last one, which says how far positions went."""
@@ -385,7 +349,7 @@ class Spool:
             return
         try:
             # First the marks: without them the first file that is left would look as if one before it were missing.
-            self._write_marks()
+            self._marks.make_durable()
             self._reader.close()
             # Gone or, after a crash, some of them back: they lie before the released position and are removed again.
             for piece in list(self._pieces[:count]):
@@ -396,18 +360,23 @@ class Spool:
 
     # -- the rest
 
-    def _piece_of(self, position: int) -> int:
+    def _batch(self, position: int) -> tuple[int, list[Spooled]]:
+        """Durable records from `position` on, or from the first one behind what is lost; none, and up to where none is."""
         number = len(self._pieces) - 1
-        while number >= 0 and self._pieces[number].first > position:
+        while number > 0 and self._pieces[number].first > position:
             number -= 1
-        return number
-
-    def _only_lost(self, first: int, end: int, file: int) -> None:
-        for a, b in sorted(self._marks.lost):
-            if a <= first < b:
-                first = b
-        if first < end:
-            raise EvidenceError(f"{self._directory / file_name(file)}: records {first} to {end - 1} cannot be read")
+        first = self._pieces[number].first if self._pieces else self.durable
+        limit = self._pieces[number + 1].first if number + 1 < len(self._pieces) else self.durable
+        if first > position:
+            found, limit = None, first
+        else:
+            found = self._reader.batch(first, position, limit)
+        start, records = found or (limit, [])
+        unread = besides(self._marks.now.lost, position, start)
+        if unread:
+            a, b = unread[0]
+            raise EvidenceError(f"spool {self._directory}: {file_name(first)}: cannot read records {a} to {b - 1}")
+        return start, records
 
     def _trouble(self, error: OSError, what: str) -> TransientError:
         message = f"spool {self._directory}: {what}: {error.strerror}"
@@ -416,10 +385,7 @@ class Spool:
     def _let_go(self) -> None:
         self._reader.close()
         self._abandon()
-        if self._marks_file is not None:
-            with suppress(OSError):  # nothing more is expected of it
-                self._marks_file.close()
-            self._marks_file = None
+        self._marks.close()
         if self._lock is not None:
             self._lock.release()
             self._lock = None

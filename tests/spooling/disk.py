@@ -1,9 +1,11 @@
 """A file system that keeps only what POSIX promises, with a process that can die at any act.
 
-Power loss: of a file, each 512-byte sector that was not fsynced is there or not, and its length is any between old and new, so that torn, reordered
-and zero-filled tails come up; of a directory, names made, replaced or removed since its last fsync are done or not, each by
-itself. A kill: the system lives on, nothing is lost. After a failed fsync the pages count as clean: they can be read, a
-later fsync does not write them, and a power loss takes them.
+Power loss: of a file, each 512-byte sector that was not fsynced is there or not, and its length is any between old and new,
+so that torn, reordered and zero-filled tails come up; of a directory, names made, replaced or removed since its last fsync
+are done or not, each by itself.
+A kill: the system lives on, nothing is lost.
+After a failed fsync the pages count as clean: they can be read, a later fsync does not write them, and a power loss takes
+them.
 """
 
 from __future__ import annotations

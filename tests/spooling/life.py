@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 
@@ -262,7 +263,7 @@ class Emitter:
         self._tally.delivered += len(first)
         self._tally.lost += len(set(self._taken) - seen)
         self._tally.invented += len(seen - set(self._taken))
-        self._tally.out_of_order += sum(1 for a, b in zip(first, first[1:], strict=False) if a > b)
+        self._tally.out_of_order += sum(1 for a, b in pairwise(first) if a > b)
         self._tally.hours_away += self._broker.hours
         self._tally.enospc += self._disk.enospc
         self._tally.sync_failures += self._disk.sync_failures
