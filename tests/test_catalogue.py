@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from hashlib import sha256
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -24,14 +24,13 @@ from processors.detect.silence import Alarm, Kind
 from producers import lifecycle
 from producers.chat import acts
 from producers.chat import events as chat
-from producers.chat.events import Progress, Way
 from producers.chat.message import SendingPolicy
-from producers.chat.transport import Outcome, Receipts, Reply
 from producers.deployment import Deployed
 from producers.deployment import draft_of as deployed
 from producers.github import draft_of
 from producers.github.families import FAMILIES
 from producers.github.files import webhooks
+from producers.kit import Audit, Decision, Delivery, Extension, Outcome
 from schemas.fields import field_tree
 from schemas.policy import Policy
 from schemas.published.events import EMITTER, Entry, decisions, find, load, parse
@@ -54,24 +53,40 @@ NOW_US = 1_795_000_000_000_000
 PACKAGES = ("auditor", "infra", "processors", "producers", "schemas", "sealtrail", "sinks")
 
 
-def chat_messages() -> Iterator[Draft]:
+class _Told:
+    """An `Emitter` that keeps drafts."""
+
+    def __init__(self) -> None:
+        self.drafts: list[Draft] = []
+
+    def emit(self, draft: Draft) -> bytes:
+        self.drafts.append(draft)
+        return EVENT_ID
+
+    def close(self, timeout_s: float = 0) -> None:
+        """Nothing waits."""
+
+
+def chat_messages() -> list[Draft]:
     """Every stage of a message's life, good and bad."""
-    way, progress = Way("messenger", True, True, "exponential", SendingPolicy()), Progress(bytes(32), bytes(32), TRACE)
+    told = _Told()
+    audit = Audit(told, "chat", digest=lambda _, data: sha256(data).digest(), traces=lambda: None)
     one = message(approver="bob", ticket="CHG-1", recipient_group="g-1")
-    good, late = Reply(Outcome.ACKNOWLEDGED, 200, "r-1"), Reply(Outcome.TIMED_OUT)
-    for stage in (chat.drafted, chat.approved, chat.denied, chat.queued, chat.sent, chat.archived):
-        yield stage(one, way, progress)
-    progress.sent = progress.last = EVENT_ID
-    progress.note(good, NOW_US, "messenger")
-    yield chat.delivered(one, way, progress, replace(good, repeated=True))
-    yield chat.seen(one, way, progress, Receipts(3, archived=False))
-    yield chat.malformed(one, way, progress, "body-empty")
-    yield chat.failed(one, way, progress, Reply(Outcome.REFUSED, 403, reason="blocked"))
-    yield chat.escalated(one, way, progress, "pager", good)
-    yield chat.escalated(one, way, progress, "pager", late)
-    progress.note(late, NOW_US, "messenger")
-    yield chat.retried(one, way, progress)
-    yield chat.failed(one, way, progress, late)
+    sending, way = SendingPolicy(), Delivery("messenger", True, True, True, b"payload", "exponential")
+    life = chat.life_of(audit, one, sending, way, TRACE)
+    life.drafted()
+    life.approved("bob")
+    life.denied(chat.authorization(one, sending, Decision.DENY))
+    life.queued()
+    life.failed("body-empty", hop="chat", validated=False)
+    life.sent().delivered("r-1", status=200, extension=Extension(chat.CHAT, {"repeated": True}))
+    life.viewed(extension=Extension(chat.CHAT, {"viewers": 3}))
+    life.archived()
+    life.sent().failed("blocked", Outcome.REFUSED, status=403)
+    life.sent().retried(Outcome.TIMED_OUT).failed("timed_out", Outcome.TIMED_OUT)
+    life.escalated("pager", reference="r-1")
+    life.not_escalated("pager", "timed_out")
+    return told.drafts
 
 
 def own_events() -> Iterator[Draft]:
