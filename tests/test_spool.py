@@ -228,6 +228,7 @@ def test_a_directory_that_cannot_be_used_is_a_matter_of_configuration(tmp_path: 
 def test_a_forked_child_can_neither_use_nor_hold_its_parents_spool(tmp_path: Path) -> None:
     spool = Spool.open(tmp_path, KEY, EMITTER)
     reader, writer = os.pipe()
+    seen, tell = os.pipe()
     child = os.fork()
     if not child:
         os.close(writer)
@@ -237,16 +238,20 @@ def test_a_forked_child_can_neither_use_nor_hold_its_parents_spool(tmp_path: Pat
         except ConfigError:
             status = 0
         finally:
+            os.write(tell, b"x")
             os.read(reader, 1)  # the parent has closed its spool and opened it again, or failed
             os._exit(status)
     os.close(reader)
+    os.close(tell)
     try:
+        os.read(seen, 1)  # the child runs
         spool.close()
         Spool.open(tmp_path, KEY, EMITTER).close()
     finally:
         os.close(writer)
-        status = os.waitpid(child, 0)[1]
-    assert status == 0
+        os.close(seen)
+        ended = os.waitpid(child, 0)[1]
+    assert ended == 0
 
 
 APPENDER = """

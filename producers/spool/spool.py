@@ -38,7 +38,9 @@ MAX_BYTES = 1_073_741_824  # a million events of about 1 KB: an hour without bro
 FILE_BYTES = 16_777_216  # what is released goes by whole files; one is read in about 20 ms when a spool is opened
 FRAME_BYTES = 1_048_576  # a reader holds one frame
 RETRY_FULL_S = 1.0  # space comes with the next file that is released
-_UNUSABLE = frozenset({errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EROFS, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOSYS})
+_UNUSABLE = frozenset(
+    {errno.EACCES, errno.EEXIST, errno.EPERM, errno.ENOTDIR, errno.EROFS, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOSYS}
+)
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 _LOG = structlog.get_logger("producers.spool")
@@ -303,6 +305,7 @@ class Spool:
         self._number = len(self._pending)
         self._pieces = [piece for piece in self._pieces if piece.first < first] + [_Piece(first, size)]
         self._settle()
+        self._remove_released()
 
     def _undo(self, file: File, piece: _Piece) -> None:
         """Part of a frame may be in the file: cut it off, or give the file up; what is pending is written anew then."""
@@ -328,7 +331,6 @@ class Spool:
         if self.released == self._end and self._pieces[-1].first < self._end:
             self._abandon()  # all of the last file is released: with another behind it, it can be removed
             self._begin()
-            self._remove_released()
             if self.used_bytes + size <= self._max_bytes:
                 return True
         raise SpoolFullError(
