@@ -13,6 +13,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from producers.spool import Spooled
 from schemas.contract import EARLIEST_US, LATEST_US, OPEN
 from schemas.fields import Node, field_tree
 from schemas.registry import AUDIT_EVENT, packaged_registry
@@ -216,3 +217,6 @@ class _Encoder:
         if len(groups) < 9 and self._draw(st.integers(0, 30)) == 0:
             groups.append(0)  # over-long: one group more than needed
         return bytes([*(group | 0x80 for group in groups[:-1]), groups[-1]])
+
+
+spooled = st.builds(Spooled, st.binary(max_size=60), st.lists(st.tuples(texts, st.binary(max_size=9)), max_size=4).map(tuple))

@@ -207,7 +207,7 @@ def decode_records(data: bytes) -> list[Spooled]:
 
 
 def encode_marks(marks: Marks) -> bytes:
-    """The marks for one slot; up to 28 lost ranges fit (SLOT_BYTES). Raises ConfigError beyond."""
+    """The marks for one slot; up to 30 lost ranges fit (SLOT_BYTES). Raises ConfigError beyond."""
     data = _MARKS.pack(_MARKS_MAGIC, marks.released, marks.durable, len(marks.lost))
     data += b"".join(struct.pack(">QQ", *lost) for lost in marks.lost)
     if len(data) + _CRC.size > SLOT_BYTES:

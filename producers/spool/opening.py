@@ -1,10 +1,10 @@
 """Opens what an earlier process left: reads and judges every file, and sets damage aside when an operator said so.
 
-Setting aside, per damaged file, so that a crash at any point can be gone on from by doing it again:
-1. the file's bytes are copied to `<file>.damaged`, durably;
-2. the positions that cannot be read are stated as lost in the marks, durably: from here on their absence is no damage;
-3. each run of readable records that does not begin the file gets a file of its own, named by its first position;
-4. the file itself is replaced by the run that begins it, or removed.
+Setting aside, so that a crash at any point can be gone on from by doing it again:
+1. each damaged file's bytes are copied to `<file>.damaged`, durably;
+2. each run of readable records that does not begin its file gets a file of its own: the damaged file ends there now;
+3. the positions that cannot be read are stated as lost in the marks, durably: from here on their absence is no damage;
+4. the damaged file is replaced by the run that begins it, or removed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import structlog
 
 from producers.spool.folder import DAMAGED, MARKS, NEW, SPOOL, Folder, file_name
 from producers.spool.frame import Marks, Spooled, decode_marks, new_marks
-from producers.spool.recovery import Judgement, Scan, batches, judge, scan_file
+from producers.spool.recovery import Judgement, Run, Scan, batches, judge, scan_file
 from sealtrail.errors import ConfigError, EvidenceError
 
 _LOG = structlog.get_logger("producers.spool")
@@ -110,26 +110,34 @@ def _set_aside(folder: Folder, scans: list[Scan], marks: Marks | None, judgement
     hurt = [scan for scan in scans if scan.name in names]
     for scan in hurt:
         folder.durably(scan.name + DAMAGED, folder.read(scan.name)).close()
+    ends = {a.name: b.first for a, b in pairwise(scans)}
+    for scan in hurt:
+        for run in reversed(_readable(scan, ends.get(scan.name, judgement.end))):
+            if run.first != scan.first:
+                _own_file(folder, scan, run)
     before = marks.lost if marks else ()
     lost = _joined([*before, *((damage.first, damage.end) for damage in judgement.damage if damage.end > damage.first)])
     folder.durably(MARKS, new_marks(Marks(judgement.released, judgement.durable, lost))).close()
-    ends = {a.name: b.first for a, b in pairwise(scans)}
     for scan in hurt:
-        _split(folder, scan, ends.get(scan.name, judgement.end))
+        runs = _readable(scan, ends.get(scan.name, judgement.end))
+        if runs and runs[0].first == scan.first:
+            _own_file(folder, scan, runs[0])
+        else:
+            folder.files.remove(folder.directory / scan.name)
+            folder.files.sync_directory(folder.directory)
 
 
-def _split(folder: Folder, scan: Scan, limit: int) -> None:
-    """Give each run a file of its own, the one that begins the file last: it takes the file's name."""
+def _readable(scan: Scan, limit: int) -> list[Run]:
+    return [run for run in scan.runs if run.first < limit]
+
+
+def _own_file(folder: Folder, scan: Scan, run: Run) -> None:
+    """Write a run anew, in a file named by its first position."""
     data = folder.read(scan.name)
     cipher = folder.cipher(scan.name, data)
-    runs = [run for run in scan.runs if run.first < limit]
-    for run in reversed(runs):
-        assert cipher is not None
-        parts = [records for _, records in batches(data, cipher, run)]
-        folder.begun(run.first, max(run.durable, run.first), parts)[0].close()
-    if not runs or runs[0].first != scan.first:
-        folder.files.remove(folder.directory / scan.name)
-        folder.files.sync_directory(folder.directory)
+    assert cipher is not None
+    parts = [records for _, records in batches(data, cipher, run)]
+    folder.begun(run.first, max(run.durable, run.first), parts)[0].close()
 
 
 def _joined(ranges: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:

@@ -26,8 +26,7 @@ class Reader:
         With the position of the first of them; None when the file that begins at `first` has none there. Reading on where
         the last call ended costs no seek.
 
-        Raises:
-            OSError; EvidenceError: what is there is no frame of this file.
+        Nothing is said about why there is none; `at` is the offset where there is none. Raises OSError, EvidenceError.
         """
         if first != self._first or position < self._position - len(self._batch):
             self._open(first)
@@ -38,6 +37,11 @@ class Reader:
         if start >= limit:
             return None
         return max(start, position), self._batch[max(0, position - start) : limit - start]
+
+    @property
+    def at(self) -> int:
+        """The offset in the open file behind what was read last."""
+        return self._at
 
     def close(self) -> None:
         """Forget the open file: it may have been replaced or removed."""
@@ -56,7 +60,7 @@ class Reader:
         self._first, self._at, self._position = first, HEAD_SIZE, first
 
     def _frame(self, wanted: int) -> bool:
-        """Take up the next frame; one that lies wholly before `wanted` is passed over unopened. False at the end."""
+        """Take up the next frame; one that lies wholly before `wanted` is passed over unopened. False where there is none."""
         assert self._file is not None
         assert self._cipher is not None
         head = self._file.read(self._at, FRAME_HEAD_SIZE)
@@ -67,7 +71,7 @@ class Reader:
         if self._position + count > wanted:
             found = self._cipher.open(head + self._file.read(self._at + FRAME_HEAD_SIZE, length - FRAME_HEAD_SIZE))
             if found is None or found[0].first != self._position:
-                raise EvidenceError(f"{file_name(self._first)}, offset {self._at}: cannot read record {self._position}")
+                return False
             self._batch = decode_records(found[1])
         else:
             self._batch = []

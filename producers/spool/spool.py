@@ -377,7 +377,8 @@ class Spool:
         unread = besides(self._marks.now.lost, position, start)
         if unread:
             a, b = unread[0]
-            raise EvidenceError(f"spool {self._directory}: {file_name(first)}: cannot read records {a} to {b - 1}")
+            where = f"{self._directory / file_name(first)}, offset {self._reader.at}"
+            raise EvidenceError(f"{where}: cannot read records {a} to {b - 1}")
         return start, records
 
     def _trouble(self, error: OSError, what: str) -> TransientError:

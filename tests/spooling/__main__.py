@@ -1,6 +1,6 @@
 """`make spooltest`: 1,000 crashes, a cut at each of the last 4,096 bytes, full disks, failed fsyncs; counts on the last line.
 
-    python -m tests.spooling [--crashes 1000] [--seed 1]
+python -m tests.spooling [--crashes 1000] [--seed 1]
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ def main() -> int:
         print(f"wrong: {wrong}")
     print(", ".join(f"{field.name} {getattr(tally, field.name)}" for field in fields(Tally) if field.name != "wrong"))
     print(
-        f"{tally.crashes} crashes, {cuts.cuts} truncations ({cuts.said} into acknowledged records, each said, {cuts.wrong} wrong), "
+        f"{tally.crashes} crashes, "
+        f"{cuts.cuts} truncations ({cuts.said} into acknowledged records, each said; {cuts.wrong} wrong), "
         f"{tally.enospc} ENOSPC, {tally.sync_failures} fsync failures, {tally.hours_away} hours without a broker, "
         f"{tally.acknowledged} records acknowledged, lost {tally.lost}, out of order {tally.out_of_order}"
     )

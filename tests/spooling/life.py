@@ -166,13 +166,9 @@ class Emitter:
         position = spool.released
         while found := spool.read(position, 97):
             for at, one in found:
-                if (
-                    at != position
-                    or self._taken[at : at + 1] != [number_of(one)]
-                    or one != record(number_of(one), len(one.value))
-                ):
-                    what = f"position {position}: {number_of(one)} at {at}, {self._taken[position : position + 1]} was taken"
-                    self._is(self._same(one, at, position), what, lost=True)
+                what = f"position {position}: {number_of(one)} at {at}, {self._taken[position : position + 1]} was taken"
+                whole = at == position and one == record(number_of(one), len(one.value))
+                self._is(whole and self._taken[at : at + 1] == [number_of(one)], what, lost=True)
                 position = at + 1
         self._is(position == max(spool.durable, spool.released), f"read up to {position} of {spool.durable}", lost=True)
         del self._taken[end:]

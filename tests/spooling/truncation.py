@@ -17,8 +17,8 @@ LAST_BYTES = 4096
 
 @dataclass(frozen=True, slots=True)
 class Cuts:
-    """cuts: files cut; kept: records acknowledged and read again, of all of them; said: cuts into acknowledged records, named as damage;
-    wrong: cuts after which something was missing in silence, or invented."""
+    """cuts: files cut; kept: acknowledged records read again, of all of them; said: cuts into acknowledged records that were
+    named as damage; wrong: cuts after which something was missing in silence, or invented."""
 
     cuts: int
     kept: int
