@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from producers.spool import Spool, Spooled
+from producers.spool import RawRecord, Spool
 
 BATCHES = (1, 16, 256, 1000)
 RECORDS = 8000
@@ -34,11 +34,11 @@ class Cost:
     elapsed: float
 
 
-def records(count: int) -> list[Spooled]:
+def records(count: int) -> list[RawRecord]:
     """Like those of one run."""
     session = os.urandom(350)
     return [
-        Spooled(
+        RawRecord(
             os.urandom(500),
             (
                 ("st-session", session),
@@ -51,11 +51,11 @@ def records(count: int) -> list[Spooled]:
     ]
 
 
-def spooled(directory: Path, batches: Sequence[Sequence[Spooled]]) -> Cost:
+def spooled(directory: Path, batches: Sequence[Sequence[RawRecord]]) -> Cost:
     """Append and commit each batch."""
     spool = Spool.open(directory, bytes(32), "bench/one")
 
-    def one(batch: Sequence[Spooled]) -> None:
+    def one(batch: Sequence[RawRecord]) -> None:
         spool.append(batch)
         spool.commit()
 
@@ -65,12 +65,12 @@ def spooled(directory: Path, batches: Sequence[Sequence[Spooled]]) -> Cost:
     return cost
 
 
-def plain(path: Path, batches: Sequence[Sequence[Spooled]]) -> Cost:
+def plain(path: Path, batches: Sequence[Sequence[RawRecord]]) -> Cost:
     """Write and fsync the same bytes, joined beforehand."""
     joined = {id(batch): b"".join(r.value + b"".join(v for _, v in r.headers) for r in batch) for batch in batches}
     with path.open("wb", buffering=0) as file:
 
-        def one(batch: Sequence[Spooled]) -> None:
+        def one(batch: Sequence[RawRecord]) -> None:
             file.write(joined[id(batch)])
             os.fsync(file.fileno())
 
@@ -89,7 +89,7 @@ def read(directory: Path) -> Cost:
     return cost
 
 
-def _cost(batches: Sequence[Sequence[Spooled]], one: Callable[[Sequence[Spooled]], None]) -> Cost:
+def _cost(batches: Sequence[Sequence[RawRecord]], one: Callable[[Sequence[RawRecord]], None]) -> Cost:
     count = sum(len(batch) for batch in batches)
     cpu, elapsed = time.process_time(), time.perf_counter()
     for batch in batches:

@@ -22,6 +22,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from types import TracebackType
 from typing import Self, cast
 
@@ -35,12 +36,13 @@ from producers.handover import Counts, Handover
 from producers.identity import Identity
 from producers.run import OpenRun, Prepared
 from producers.sender import RecordProducer, Sender, Ways
+from producers.spooling import open_spool
 from producers.uuid7 import Uuid7
 from schemas.admission import Admission
 from schemas.catalogue import RAW, topic_name
 from schemas.registry import packaged_registry
 from schemas.settings import Settings
-from sealtrail.errors import ContractError, TransientError
+from sealtrail.errors import ConfigError, ContractError, TransientError
 from sealtrail.session import SESSION_KEY_SIZE
 
 CLOSE_S = 30.0  # a broker that restarts is back in 5 to 10 s
@@ -59,10 +61,12 @@ class AuditProducer:
         clock: nanoseconds since 1970; random: as `os.urandom`.
         producer_factory: given settings, topic, key and the delivery callback.
         pulse_s: seconds of idleness after which `emitter.pulse` is sent; None takes the settings'.
-        handover: makes the queue to the sender; backlog: what the sender keeps records in until Kafka has them.
+        handover: makes the queue to the sender; None takes the settings' `when_full`.
+        backlog: makes what the sender keeps records in until Kafka has them; None takes the settings' `spool`, or memory.
 
     Raises:
         ConfigError: a setting, key or certificate is missing. Brokers that are away are no error: events wait.
+        EvidenceError: a spool holds what was acknowledged and cannot be read; names file and offset.
     """
 
     _sender: Sender | None
@@ -78,8 +82,8 @@ class AuditProducer:
         random: Callable[[int], bytes] = os.urandom,
         producer_factory: ProducerFactory = IdempotentProducer.connect,
         pulse_s: float | None = None,
-        handover: Callable[[], Handover] = Handover,
-        backlog: Callable[[], Backlog] = MemoryBacklog,
+        handover: Callable[[], Handover] | None = None,
+        backlog: Callable[[], Backlog] | None = None,
     ) -> None:
         self._settings = settings
         self._identity = Identity(settings, source, instance)
@@ -90,7 +94,9 @@ class AuditProducer:
         self._random = random
         self._factory = producer_factory
         self._pulse_ns = int((settings.pulse_s if pulse_s is None else pulse_s) * 1e9)
-        self._make_handover, self._make_backlog = handover, backlog
+        self._make_handover = handover or (lambda: Handover(wait=settings.when_full == "wait"))
+        spool = MemoryBacklog if settings.spool is None else partial(open_spool, settings, self._identity)
+        self._make_backlog: Callable[[], Backlog] = backlog or spool
         self._reset()
         self._start()
         _LIVING.add(self)
@@ -129,6 +135,15 @@ class AuditProducer:
         """The counters now."""
         return self._handover.counts
 
+    def await_spool(self, timeout_s: float) -> bool:
+        """Wait until every event handed over so far is in the spool, fsynced: it will arrive, whatever dies.
+
+        False when the time is up. Raises ConfigError: there is no spool.
+        """
+        if self._settings.spool is None:
+            raise ConfigError("setting spool is missing: without a spool nothing survives this process but what Kafka has")
+        return self._handover.await_spool(timeout_s)
+
     def await_broker(self, timeout_s: float) -> bool:
         """Wait until every event handed over so far is on all in-sync replicas of Kafka.
 
@@ -140,7 +155,8 @@ class AuditProducer:
         """Send `emitter.close`, wait for acknowledgements, end. May be called again after a TransientError.
 
         Raises:
-            TransientError: with the number of events that were not acknowledged; they wait until the process ends.
+            TransientError: with the number of events that were not acknowledged; they wait until the process ends. With a
+                spool it is enough that they are in it: the next process sends them.
         """
         self._handover.close()
         if self._sender is not None:
@@ -200,8 +216,13 @@ class AuditProducer:
                     clock=self._clock,
                     pulse_ns=self._pulse_ns,
                 )
-                sender = Sender(name, ways, self._handover, self._make_backlog())
-                sender.start()
+                backlog = self._make_backlog()
+                try:
+                    sender = Sender(name, ways, self._handover, backlog)
+                    sender.start()
+                except ConfigError:
+                    backlog.close()
+                    raise
                 self._sender = sender
 
     def _open_run(self) -> tuple[OpenRun, Prepared]:

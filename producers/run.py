@@ -10,7 +10,7 @@ import hashlib
 import hmac
 from typing import NamedTuple
 
-from kafkaio.producer import Header
+from producers.record import RawRecord
 from schemas.encoder import number
 from schemas.registry import AUDIT_EVENT
 from sealtrail.session import Run, mac_key
@@ -31,13 +31,6 @@ class Prepared(NamedTuple):
     after: bytes
     traceparent: bytes | None = None
     own: bool = False
-
-
-class RawRecord(NamedTuple):
-    """A record as the raw topic gets it."""
-
-    value: bytes
-    headers: tuple[Header, ...]
 
 
 class OpenRun:

@@ -29,7 +29,8 @@ import structlog
 from kafkaio.producer import Header, OnDelivery, ProducerLostError
 from producers.backlog import Backlog
 from producers.handover import Counts, Handover
-from producers.run import OpenRun, Prepared, RawRecord
+from producers.record import RawRecord
+from producers.run import OpenRun, Prepared
 from sealtrail.errors import ConfigError, TransientError
 
 BATCH = 500  # events taken at once: some 10 ms of work
@@ -89,13 +90,13 @@ class Sender:
         self._run: OpenRun | None = None
         self._taken: list[Prepared] = []  # not numbered yet
         self._numbered: list[RawRecord] = []  # not in the backlog yet
-        # Positions in the backlog: landed <= sent <= kept. What an earlier process left is kept already.
-        self._landed = backlog.first  # everything before it is acknowledged
-        self._sent = backlog.first  # the next to produce
-        self._kept = self._earlier = backlog.end  # everything before it may be produced
-        # (run, own) of every record from `landed` on, those that are only numbered included
-        self._fates: deque[tuple[OpenRun | None, bool]] = deque([(None, True)] * (backlog.end - backlog.first))
-        self._handed = 0  # of the application's records among those acknowledged, since they were last counted
+        # Positions in the backlog: landed <= sent <= kept. What an earlier process left lies before `earlier`.
+        self._landed = self._sent = self._kept = backlog.released
+        self._earlier = backlog.end
+        self._flight: deque[int] = deque()  # positions produced and not reported on, in order
+        # (run, own) of every record from position max(landed, earlier) on, those that are only numbered included
+        self._fates: deque[tuple[OpenRun, bool]] = deque()
+        self._acknowledged = self._handed = 0  # since they were last counted; of them the application's
         self._producer: RecordProducer | None = None
         self._refusal: str | None = None  # why the producer is to be replaced
         self._refusals = 0
@@ -119,16 +120,20 @@ class Sender:
     def close(self, timeout_s: float) -> None:
         """State the end of the run and wait for acknowledgements; may be called again.
 
+        Nothing happens if it was closed before.
+
         Raises:
             TransientError: with the number of events that were not acknowledged. What is in a spool is safe there, and
                 no reason to raise.
         """
+        if self._stop.is_set():
+            return
         began = time.monotonic()
         self._handover.close()
         done = self._handover.wait_until(lambda counts: self._said_close and not counts.waiting, timeout_s)
         left = max(0.2, timeout_s - (time.monotonic() - began))
         counts = self._handover.counts
-        if not done and not (self._backlog.durable and self._handover.wait_until(self._all_spooled, left)):
+        if not done and not (self._backlog.lasting and self._handover.wait_until(self._all_spooled, left)):
             reason = f": {counts.problem}" if counts.problem else ""
             raise TransientError(
                 f"{counts.waiting} of {counts.accepted} events not acknowledged by Kafka within {timeout_s:.0f} s{reason}"
@@ -168,7 +173,7 @@ class Sender:
 
     def _patience(self) -> float:
         """How long to wait for an event: less while there is something else to do."""
-        return self._wait_s if self._fates or self._handover.closing else POLL_S
+        return self._wait_s if self._fates or self._landed < self._earlier or self._handover.closing else POLL_S
 
     def _begin(self) -> OpenRun:
         run, opening = self._ways.open_run()
@@ -214,19 +219,18 @@ class Sender:
             if self._numbered:
                 self._backlog.append(self._numbered)
                 self._numbered = []
-            if self._kept < self._backlog.end:
-                self._backlog.commit()
+            kept = self._kept if self._kept == self._backlog.end else self._backlog.commit()
         except TransientError as error:  # full, or the disk failed: what was taken over waits, and callers after it
             self._keep_at = time.monotonic() + LONGEST_S
             if time.monotonic() - self._complained >= COMPLAIN_S:
                 self._complained = time.monotonic()
                 _LOG.error("events wait", emitter=self._name, problem=str(error))
             return
-        if self._kept < self._backlog.end:
-            if self._backlog.durable:
-                fates = islice(self._fates, self._kept - self._landed, self._backlog.end - self._landed)
-                self._handover.spooled(self._backlog.end - self._kept, sum(not own for _, own in fates))
-            self._kept = self._backlog.end
+        since, first = max(self._kept, self._earlier), max(self._landed, self._earlier)
+        if self._backlog.lasting and kept > since:
+            fates = islice(self._fates, since - first, kept - first)
+            self._handover.spooled(kept - since, sum(not own for _, own in fates))
+        self._kept = kept
 
     # -- to Kafka
 
@@ -234,6 +238,7 @@ class Sender:
         self._generation += 1
         self._producer = self._ways.connect(partial(self._report, self._generation))
         self._refusal = None
+        self._flight.clear()
         self._sent = self._landed
 
     def _produce(self) -> None:
@@ -244,10 +249,14 @@ class Sender:
         assert self._producer is not None
         try:
             while self._sent < self._kept:
-                for record in self._backlog.read(self._sent, min(BATCH, self._kept - self._sent)):
+                records = self._backlog.read(self._sent, BATCH)
+                for position, record in records:
                     if not self._producer.produce(record.value, list(record.headers)):
                         return
-                    self._sent += 1
+                    self._flight.append(position)
+                    self._sent = position + 1
+                if not records:
+                    self._sent = self._kept  # what is left was given up
         except (ProducerLostError, ConfigError, TransientError) as error:
             self._refusal = str(error)
             if not isinstance(error, ProducerLostError):
@@ -261,10 +270,13 @@ class Sender:
             self._refusal = problem
             self._handover.troubled(problem)
             return
+        self._landed = self._flight.popleft() + 1
+        if self._landed <= self._earlier:
+            return  # an earlier process counted it
         run, own = self._fates.popleft()
-        self._landed += 1
+        self._acknowledged += 1
         self._handed += not own
-        if run is not None and run.landed(partition):
+        if run.landed(partition):
             _LOG.error("records moved to another partition", emitter=self._name, was=run.partition, now=partition)
 
     def _serve(self) -> None:
@@ -276,9 +288,8 @@ class Sender:
         if self._landed > first:
             self._wait_s, self._refusals = SHORTEST_S, 0
             self._backlog.release(self._landed)
-            earlier = max(0, min(self._landed, self._earlier) - first)  # an earlier process counted them as accepted
-            self._handover.acknowledged(self._landed - first - earlier, self._handed)
-            self._handed = 0
+            self._handover.acknowledged(self._acknowledged, self._handed)
+            self._acknowledged = self._handed = 0
         else:
             self._wait_s = min(LONGEST_S, self._wait_s * 2)
         if self._refusal is not None:

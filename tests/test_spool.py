@@ -14,7 +14,7 @@ from unittest.mock import patch
 
 import pytest
 
-from producers.spool import MAX_BYTES, Spool, Spooled, SpoolFullError
+from producers.spool import MAX_BYTES, RawRecord, Spool, SpoolFullError
 from producers.spool.files import Files, OsFiles
 from producers.spool.spool import FRAME_BYTES
 from sealtrail.errors import ConfigError, ContractError
@@ -49,7 +49,7 @@ def numbers(spool: Spool, position: int = 0, **limits: int) -> list[int]:
 
 def test_what_was_committed_is_read_again_with_bytes_headers_and_positions(opened: Open) -> None:
     spool = opened()
-    first, second = sequence(range(3)), [Spooled(b""), Spooled(b"x", (("a", b""), ("a", b"1"), ("ünïcode", b"\0")))]
+    first, second = sequence(range(3)), [RawRecord(b""), RawRecord(b"x", (("a", b""), ("a", b"1"), ("ünïcode", b"\0")))]
     spool.append(first)
     assert spool.read(0) == []  # not durable yet
     assert spool.commit() == 3
@@ -152,7 +152,7 @@ def test_a_list_of_several_frames_is_one(opened: Open) -> None:
 
 def test_a_record_that_no_frame_holds_is_refused(opened: Open) -> None:
     with pytest.raises(ContractError, match="too large"):
-        opened().append([Spooled(bytes(9_000_000))])
+        opened().append([RawRecord(bytes(9_000_000))])
 
 
 def test_a_second_opener_is_refused_until_the_first_has_closed(opened: Open) -> None:
@@ -197,7 +197,7 @@ def test_a_long_backlog_takes_no_more_memory_than_a_frame(opened: Open) -> None:
 
 def test_nothing_of_a_record_is_readable_in_the_files(tmp_path: Path) -> None:
     spool = Spool.open(tmp_path, KEY, EMITTER)
-    spool.append([Spooled(b"a secret of some length", (("a header's name", b"a header's value"),))])
+    spool.append([RawRecord(b"a secret of some length", (("a header's name", b"a header's value"),))])
     spool.close()
     text = b"".join(path.read_bytes() for path in tmp_path.iterdir())
     assert text

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producers.spool import Spool, Spooled
+from producers.spool import RawRecord, Spool
 from producers.spool.folder import MARKS, file_name
 from producers.spool.frame import (
     HEAD_SIZE,
@@ -47,7 +47,7 @@ def a_file(*counts: int, durable: int = 0) -> tuple[bytes, list[bytes]]:
 
 
 @given(st.lists(spooled, min_size=1, max_size=20))
-def test_a_batch_is_decoded_as_it_was_encoded(records: list[Spooled]) -> None:
+def test_a_batch_is_decoded_as_it_was_encoded(records: list[RawRecord]) -> None:
     assert decode_records(encode_records(records)) == records
     found = cipher().open(cipher().seal(7, 40, 30, records))
     assert found is not None

@@ -1,7 +1,7 @@
 """The durable spool: what an application handed over survives its death until Kafka has it. See `Spool`."""
 
-from producers.spool.frame import Spooled
+from producers.record import RawRecord
 from producers.spool.opening import Found
-from producers.spool.spool import MAX_BYTES, Spool, SpoolFullError
+from producers.spool.spool import MAX_BYTES, Spool, SpoolFullError, SpoolInUseError
 
-__all__ = ["MAX_BYTES", "Found", "Spool", "SpoolFullError", "Spooled"]
+__all__ = ["MAX_BYTES", "Found", "RawRecord", "Spool", "SpoolFullError", "SpoolInUseError"]

@@ -7,8 +7,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from producers.record import RawRecord
 from producers.spool.files import File, Files
-from producers.spool.frame import FILE_ID_SIZE, HEAD_SIZE, FileCipher, Spooled, open_head
+from producers.spool.frame import FILE_ID_SIZE, HEAD_SIZE, FileCipher, open_head
 from sealtrail.errors import ConfigError
 
 LOCK = "lock"
@@ -67,7 +68,7 @@ class Folder:
             raise
         return file
 
-    def begun(self, first: int, durable: int, parts: Sequence[Sequence[Spooled]]) -> tuple[File, FileCipher, int]:
+    def begun(self, first: int, durable: int, parts: Sequence[Sequence[RawRecord]]) -> tuple[File, FileCipher, int]:
         """A durable file that begins at position `first` with `parts`; with its cipher and its bytes."""
         cipher = FileCipher(self.key, self.emitter, self.random(FILE_ID_SIZE), first)
         frames, position = [cipher.head()], first

@@ -28,6 +28,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from producers.record import RawRecord
 from sealtrail.errors import ConfigError
 
 KEY_SIZE = 32
@@ -49,14 +50,6 @@ _COUNTS = struct.Struct(">III")  # records, distinct headers, headers
 HEAD_SIZE = _HEAD.size + _CRC.size
 FRAME_HEAD_SIZE = _FRAME.size
 _BOUND_AT = _FRAME.size - _BOUND.size
-
-
-@dataclass(frozen=True, slots=True)
-class Spooled:
-    """One record as Kafka gets it."""
-
-    value: bytes
-    headers: tuple[tuple[str, bytes], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +110,7 @@ class FileCipher:
         data = _HEAD.pack(_HEAD_MAGIC, self.file_id, self.first, self._check)
         return data + _CRC.pack(google_crc32c.value(data))
 
-    def seal(self, number: int, first: int, durable: int, records: Sequence[Spooled]) -> bytes:
+    def seal(self, number: int, first: int, durable: int, records: Sequence[RawRecord]) -> bytes:
         """A frame of `records`, of which there is at least one. `number` must be new in this file."""
         plain = encode_records(records)
         bound = _BOUND.pack(len(plain) + 16, len(records), number, first, durable)
@@ -172,7 +165,7 @@ def next_magic(data: bytes, at: int) -> int:
     return data.find(_FRAME_MAGIC, at)
 
 
-def encode_records(records: Sequence[Spooled]) -> bytes:
+def encode_records(records: Sequence[RawRecord]) -> bytes:
     """A batch by column: counts, lengths of values, headers a record, header numbers, lengths of headers, bytes."""
     flat = [header for record in records for header in record.headers]
     numbers = {header: number for number, header in enumerate(dict.fromkeys(flat))}
@@ -190,7 +183,7 @@ def encode_records(records: Sequence[Spooled]) -> bytes:
     return b"".join((counts, struct.pack(f">{len(columns)}I", *columns), *names, *values, *bodies))
 
 
-def decode_records(data: bytes) -> list[Spooled]:
+def decode_records(data: bytes) -> list[RawRecord]:
     """What `encode_records` was given. `data` must be authentic: nothing is checked."""
     count, distinct, total = _COUNTS.unpack_from(data)
     columns = struct.unpack_from(f">{2 * count + total + 2 * distinct}I", data, _COUNTS.size)
@@ -203,7 +196,7 @@ def decode_records(data: bytes) -> list[Spooled]:
     table = [(name.decode(), value) for name, value in zip(pieces[:distinct], pieces[distinct : 2 * distinct], strict=True)]
     flat = [table[number] for number in numbers]
     ends = list(accumulate(per_record, initial=0))
-    return [Spooled(value, tuple(flat[a:b])) for value, (a, b) in zip(pieces[2 * distinct :], pairwise(ends), strict=True)]
+    return [RawRecord(value, tuple(flat[a:b])) for value, (a, b) in zip(pieces[2 * distinct :], pairwise(ends), strict=True)]
 
 
 def encode_marks(marks: Marks) -> bytes:

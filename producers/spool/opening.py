@@ -14,8 +14,9 @@ from itertools import pairwise
 
 import structlog
 
+from producers.record import RawRecord
 from producers.spool.folder import DAMAGED, MARKS, NEW, SPOOL, Folder, file_name
-from producers.spool.frame import Marks, Spooled, decode_marks, new_marks
+from producers.spool.frame import Marks, decode_marks, new_marks
 from producers.spool.recovery import Judgement, Run, Scan, batches, judge, scan_file
 from sealtrail.errors import ConfigError, EvidenceError
 
@@ -41,7 +42,7 @@ class Left:
 
     marks: Marks
     sizes: tuple[tuple[int, int], ...]
-    unproven: tuple[list[Spooled], ...]
+    unproven: tuple[list[RawRecord], ...]
     found: Found
 
 
@@ -89,7 +90,7 @@ def _first(folder: Folder, name: str) -> int:
     return int(digits)
 
 
-def _unproven(folder: Folder, scan: Scan, judgement: Judgement) -> list[list[Spooled]]:
+def _unproven(folder: Folder, scan: Scan, judgement: Judgement) -> list[list[RawRecord]]:
     """The batches of the last file from `durable` to `end`."""
     if judgement.end == judgement.durable:
         return []

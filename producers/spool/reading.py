@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from producers.record import RawRecord
 from producers.spool.files import File
 from producers.spool.folder import Folder, file_name
-from producers.spool.frame import FRAME_HEAD_SIZE, HEAD_SIZE, FileCipher, Spooled, decode_records, frame_length
+from producers.spool.frame import FRAME_HEAD_SIZE, HEAD_SIZE, FileCipher, decode_records, frame_length
 from sealtrail.errors import EvidenceError
 
 
@@ -18,9 +19,9 @@ class Reader:
         self._cipher: FileCipher | None = None
         self._at = 0  # offset of the next frame
         self._position = 0  # of the next frame's first record, if there is one
-        self._batch: list[Spooled] = []  # of the frame read last; it ends where `_position` is
+        self._batch: list[RawRecord] = []  # of the frame read last; it ends where `_position` is
 
-    def batch(self, first: int, position: int, limit: int) -> tuple[int, list[Spooled]] | None:
+    def batch(self, first: int, position: int, limit: int) -> tuple[int, list[RawRecord]] | None:
         """The records from `position` on, or from the first one after it, to the end of their frame, below `limit`.
 
         With the position of the first of them; None when the file that begins at `first` has none there. Reading on where
@@ -43,14 +44,11 @@ class Reader:
         """The offset in the open file behind what was read last."""
         return self._at
 
-<<<<<<< HEAD
-=======
     def forget(self, first: int) -> None:
         """Let go of the file that begins at `first`, if it is the open one: it is replaced or removed."""
         if first == self._first:
             self.close()
 
->>>>>>> spool
     def close(self) -> None:
         """Let go of the open file."""
         if self._file is not None:

@@ -16,7 +16,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from producers.spool.frame import HEAD_SIZE, FileCipher, Marks, Spooled, decode_records, next_magic
+from producers.record import RawRecord
+from producers.spool.frame import HEAD_SIZE, FileCipher, Marks, decode_records, next_magic
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +98,7 @@ def scan_file(name: str, first: int, data: bytes, cipher: FileCipher | None) -> 
     return Scan(name, len(data), first, tuple(runs), True)
 
 
-def batches(data: bytes, cipher: FileCipher, run: Run) -> Iterator[tuple[int, list[Spooled]]]:
+def batches(data: bytes, cipher: FileCipher, run: Run) -> Iterator[tuple[int, list[RawRecord]]]:
     """The batches of a run that `scan_file` found in `data`, each with the position of its first record."""
     at = run.at
     while at < run.stop:

@@ -25,9 +25,10 @@ from typing import Self
 
 import structlog
 
+from producers.record import RawRecord
 from producers.spool.files import File, Files, Lock, OsFiles
 from producers.spool.folder import LOCK, Folder, file_name
-from producers.spool.frame import HEAD_SIZE, MAX_FRAME_BYTES, FileCipher, Marks, Spooled
+from producers.spool.frame import HEAD_SIZE, MAX_FRAME_BYTES, FileCipher, Marks
 from producers.spool.marks import MarksFile
 from producers.spool.opening import Found, find
 from producers.spool.reading import Reader
@@ -48,6 +49,10 @@ _LOG = structlog.get_logger("producers.spool")
 
 class SpoolFullError(TransientError):
     """There is no room: the spool's bound, or the disk's. Nothing of what was handed over was taken."""
+
+
+class SpoolInUseError(ConfigError):
+    """Another process holds it."""
 
 
 @dataclass(slots=True)
@@ -75,7 +80,7 @@ class Spool:
         self._cipher: FileCipher | None = None
         self._number = 0  # of the next frame in it
         self._marks = MarksFile(folder)
-        self._pending: list[Sequence[Spooled]] = []  # taken, not durable yet: batches from `_marks.durable` on
+        self._pending: list[Sequence[RawRecord]] = []  # taken, not durable yet: batches from `_marks.durable` on
         self._end = 0
         self._found = Found(0, 0, ())
 
@@ -101,7 +106,7 @@ class Spool:
                 `<file>.damaged`, what can be read of them stays, `found` says what was lost.
 
         Raises:
-            ConfigError: in use by another process; another key; a directory that cannot be used.
+            SpoolInUseError: another process holds it. ConfigError: another key; a directory that cannot be used.
             EvidenceError: something durable cannot be read; names file and offset. Nothing was changed.
             TransientError: the disk is full or refuses.
         """
@@ -131,6 +136,16 @@ class Spool:
         return self._marks.now.durable
 
     @property
+    def end(self) -> int:
+        """One past the last record taken."""
+        return self._end
+
+    @property
+    def lasting(self) -> bool:
+        """What is committed outlives this process."""
+        return True
+
+    @property
     def waiting(self) -> int:
         """Records taken and not released."""
         lost = sum(min(b, self._end) - max(a, self.released) for a, b in self._marks.now.lost if b > self.released)
@@ -146,7 +161,7 @@ class Spool:
         """What was there when it was opened."""
         return self._found
 
-    def append(self, records: Sequence[Spooled]) -> None:
+    def append(self, records: Sequence[RawRecord]) -> None:
         """Take `records`, all or none. They are durable after the next `commit`, not before.
 
         Raises:
@@ -193,7 +208,7 @@ class Spool:
         self._begin()
         return self._marks.now.durable
 
-    def read(self, position: int, max_records: int = 1000, max_bytes: int = FRAME_BYTES) -> list[tuple[int, Spooled]]:
+    def read(self, position: int, max_records: int = 1000, max_bytes: int = FRAME_BYTES) -> list[tuple[int, RawRecord]]:
         """Durable records from `position` on, with their positions: up to `max_records`, ending with the one that passes
         `max_bytes` of values. Positions that were given up are skipped. Cheap where the last call ended.
 
@@ -202,7 +217,7 @@ class Spool:
         """
         self._mine()
         position = max(position, self.released)
-        found: list[tuple[int, Spooled]] = []
+        found: list[tuple[int, RawRecord]] = []
         size = 0
         try:
             while position < self.durable and len(found) < max_records and size < max_bytes:
@@ -247,7 +262,7 @@ class Spool:
         self._files.make_directory(self._directory)
         self._lock = self._files.lock(self._directory / LOCK)
         if self._lock is None:
-            raise ConfigError(f"spool directory {self._directory}: in use by another process; one emitter, one directory")
+            raise SpoolInUseError(f"spool directory {self._directory}: in use by another process; one emitter, one directory")
         left = find(self._folder, set_damaged_aside=set_damaged_aside)
         self._found = left.found
         self._pieces = [_Piece(first, size) for first, size in left.sizes]
@@ -282,7 +297,7 @@ class Spool:
         assert self._file is not None
         return self._file
 
-    def _sealed(self, batches: Sequence[Sequence[Spooled]]) -> tuple[File, bytes]:
+    def _sealed(self, batches: Sequence[Sequence[RawRecord]]) -> tuple[File, bytes]:
         """The file to append to, and `batches` as frames of it."""
         file = self._writable()
         assert self._cipher is not None
@@ -362,7 +377,7 @@ class Spool:
 
     # -- the rest
 
-    def _batch(self, position: int) -> tuple[int, list[Spooled]]:
+    def _batch(self, position: int) -> tuple[int, list[RawRecord]]:
         """Durable records from `position` on, or from the first one behind what is lost; none, and up to where none is."""
         number = len(self._pieces) - 1
         while number > 0 and self._pieces[number].first > position:
@@ -394,9 +409,9 @@ class Spool:
             self._lock = None
 
 
-def _batches(records: Sequence[Spooled]) -> list[Sequence[Spooled]]:
+def _batches(records: Sequence[RawRecord]) -> list[Sequence[RawRecord]]:
     """Cut into frames of about FRAME_BYTES. Raises ContractError for a record that no frame can hold."""
-    batches: list[Sequence[Spooled]] = []
+    batches: list[Sequence[RawRecord]] = []
     start = size = 0
     for number, record in enumerate(records):
         one = len(record.value) + sum(len(value) for _, value in record.headers)

@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from random import Random
 
-from producers.spool import Spool, Spooled, SpoolFullError
+from producers.spool import RawRecord, Spool, SpoolFullError
 from sealtrail.errors import ConfigError, TransientError
 from tests.spooling.disk import Died, Disk, Faults
 
@@ -45,13 +45,13 @@ class Tally:
         return not (self.lost or self.out_of_order or self.invented or self.wrong)
 
 
-def record(number: int, size: int) -> Spooled:
+def record(number: int, size: int) -> RawRecord:
     """A record that says its number over and over, in at least 8 bytes, with headers as an emitter's."""
     value = (number.to_bytes(8, "big") * (size // 8 + 1))[: max(size, 8)]
-    return Spooled(value, (SESSION, ("st-mac", number.to_bytes(32, "big"))))
+    return RawRecord(value, (SESSION, ("st-mac", number.to_bytes(32, "big"))))
 
 
-def number_of(record: Spooled) -> int:
+def number_of(record: RawRecord) -> int:
     """The number that `record` put in."""
     return int.from_bytes(record.value[:8], "big")
 
@@ -75,7 +75,7 @@ class Broker:
         self._away_until_s = self.now_s + HOUR_S
         self.hours += 1
 
-    def take(self, position: int, record: Spooled) -> None:
+    def take(self, position: int, record: RawRecord) -> None:
         self.log.append(number_of(record))
         self.under_way.append((position + 1, self.now_s + self._random.random() * 5))
 
@@ -283,6 +283,6 @@ def many_lives(seed: int, crashes: int, spool: type[Spool] = Spool, lives: int =
     return tally
 
 
-def sequence(numbers: Sequence[int], size: int = 300) -> list[Spooled]:
+def sequence(numbers: Sequence[int], size: int = 300) -> list[RawRecord]:
     """Records with these numbers."""
     return [record(number, size) for number in numbers]
