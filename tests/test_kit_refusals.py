@@ -39,6 +39,7 @@ LOOP["self"] = [LOOP]
 BAD: dict[str, tuple[Builder, str]] = {
     "no tenant": (lambda a: a.access.allowed(RULE, tenant=None), "tenant"),  # type: ignore[arg-type]
     "no actor": (lambda a: a.access.allowed(RULE, actor=None), "actor"),  # type: ignore[arg-type]
+    "a tenant that is a list": (lambda a: a.access.allowed(RULE, tenant=["Zebulon"]), "tenant"),  # type: ignore[arg-type]
     "an unknown tenant": (lambda a: a.access.allowed(RULE, tenant="initech"), "tenant"),
     "a body of an unknown tenant": (
         lambda a: a.export.completed(RULE, "w", tenant="initech", content=Content(b"x", "a/b", "c")),

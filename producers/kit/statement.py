@@ -92,6 +92,7 @@ def draft_of(system: str, act: Act | Callable[[str], Act], stated: Stated, diges
     tenant, actor = stated.get("tenant"), stated.get("actor")
     if tenant is None:
         raise ContractError("tenant", "missing: neither given nor in the context")
+    _need(str, tenant, "tenant")  # before it is looked up anywhere
     if actor is None:
         raise ContractError("actor", "missing: neither given nor in the context")
     act = act if isinstance(act, Act) else act(tenant)
