@@ -207,6 +207,16 @@ def test_a_new_extension_is_checked_before_it_is_registered() -> None:
     assert [str(p) for p in checked.problems] == [f"x: leak: extension.payload.operation: {NAME} in clear"]
 
 
+def test_a_connector_may_write_into_what_it_is_given() -> None:
+    def taken(payload: Any) -> Draft:
+        draft = good(payload) | {"ticket": payload["user"].pop("name")}
+        payload.clear()
+        return draft
+
+    spoken = PAYLOAD | {"user": PAYLOAD["user"] | {"name": "Zebulon"}}  # type: ignore[operator]
+    assert problems(taken, spoken) == [f"login: leak: ticket: {NAME} in clear"]
+
+
 def test_what_a_connector_passes_over_is_told_all_the_same() -> None:
     def handle(emitter: Emitter, payload: Any) -> None:
         with suppress(ContractError):
