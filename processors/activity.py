@@ -10,6 +10,7 @@ Not here: what the counts mean; see `processors.detect`.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from importlib import resources
 from typing import Any
@@ -22,6 +23,24 @@ from sealtrail.session import Run
 MAX_ROWS = 4096
 
 ACTIVITY = Codec((resources.files("schemas") / "activity.avsc").read_text("utf-8"))
+_LISTS = ("emitters", "actors", "lineages", "leaks")
+
+
+def _without_leaks() -> Codec:
+    """The schema as it was before leaks were counted: its records may still be in the topic, or come from an older sealer."""
+    schema = json.loads(ACTIVITY.text)
+    return Codec(json.dumps({**schema, "fields": [f for f in schema["fields"] if f["name"] != "leaks"]}))
+
+
+_EARLIER = _without_leaks()
+
+
+def decode_activity(value: bytes) -> dict[str, Any]:
+    """A record of `audit.activity`, of this schema or of the one before. Raises EvidenceError."""
+    if value.startswith(_EARLIER.header):
+        return {**_EARLIER.decode(value), "leaks": []}
+    return ACTIVITY.decode(value)
+
 
 _Row = tuple[str, dict[str, Any]]  # which list of the record, and the row
 
@@ -33,6 +52,7 @@ class Activity:
         self._runs: dict[bytes, list[Any]] = {}  # state key -> [run, events, refused]
         self._actors: dict[tuple[str, str, str, str], int] = {}
         self._lineages: dict[tuple[str, str, str], list[int]] = {}  # -> [events, recipients]
+        self._leaks: dict[tuple[str, str, str, str], list[int]] = {}  # -> [events, first seq, last seq]
 
     def heard(self, key: bytes, run: Run, *, refused: bool) -> None:
         """One authentic, numbered record of a run: sealed as EVENT, or refused."""
@@ -51,6 +71,17 @@ class Activity:
             counts = self._lineages.setdefault((tenant, lineage, message["stage"]), [0, 0])
             counts[0] += 1
             counts[1] += message["recipient_count"]
+
+    def leak(self, run: Run, field: str, shape: str, seq: int) -> None:
+        """What one event held that its application should have redacted.
+
+        Args:
+            shape: of a secret; or what is wrong with a marked field. seq: of the event's seal.
+        """
+        row = self._leaks.setdefault((run.source, run.instance, field, shape), [0, seq, seq])
+        if not row[0] or row[2] != seq:
+            row[0] += 1
+        row[2] = seq
 
     def records(
         self, runs: Mapping[bytes, RunState], *, chain: str, first_seq: int, count: int, sealed_at_us: int
@@ -71,7 +102,7 @@ class Activity:
                     "count": count,
                     "part": part,
                     "sealed_at": sealed_at_us,
-                    **{name: [row for kind, row in part_rows if kind == name] for name in ("emitters", "actors", "lineages")},
+                    **{name: [row for kind, row in part_rows if kind == name] for name in _LISTS},
                 }
             )
             for part, part_rows in enumerate(parts)
@@ -91,4 +122,7 @@ class Activity:
         for (tenant, lineage, stage), (events, recipients) in self._lineages.items():
             told = {"correlation_id": lineage, "stage": stage, "events": events, "recipients": recipients}
             rows.append(("lineages", {"tenant": tenant, **told}))
+        for (source, instance, field, shape), (events, first, last) in self._leaks.items():
+            told = {"field": field, "shape": shape, "events": events, "first_seq": first, "last_seq": last}
+            rows.append(("leaks", {"source": source, "instance": instance, **told}))
         return rows

@@ -12,6 +12,7 @@ from processors.keys import SealerKeys
 from processors.pipeline import Pipeline
 from schemas.catalogue import topic_name
 from schemas.contract import Contract
+from schemas.net import Net
 from schemas.policy import Policy
 from schemas.redact import RedactionCheck
 from schemas.registry import packaged_registry
@@ -38,6 +39,7 @@ def pipeline_of(settings: Settings, keys: SealerKeys | None = None, *, clock: Ca
         ),
         contract=Contract(registry, region=settings.region),
         redaction=RedactionCheck(registry),
+        net=Net(registry),
         policy=Policy.load(settings.policy),
         quarantine=held.quarantine,
         sealer=held.sealer,

@@ -131,6 +131,11 @@ class ChainWriter:
         return self._head.next_offset if held is None else held.source_offset + held.source_count
 
     @property
+    def next_seq(self) -> int:
+        """The number of the seal that the next entry gets."""
+        return self._head.seq + (self._held is not None)
+
+    @property
     def sealed_at_us(self) -> int:
         """The time that this transaction's seals state."""
         return self._now_us

@@ -1,6 +1,6 @@
 """The main path, as one pure function: (state, batch of raw records) -> (state, outputs).
 
-    head → authenticate → number → decode → check → classify → seal → route, and count
+    head → authenticate → number → decode → check → net → classify → seal → route, and count
 
 Every raw offset comes out as exactly one seal: an EVENT, a DUPLICATE, a REJECTED with its reason, or
 part of a GAP. Nothing is dropped, and no record can stop the next one. I/O is not handled here:
@@ -21,13 +21,15 @@ from processors.activity import Activity
 from processors.authenticate import Authenticate
 from processors.chain import ChainHead, ChainWriter, Entry, Sealer
 from processors.decode import Decode, Decoded
-from processors.quarantine import Quarantine
+from processors.quarantine import Quarantine, must_be_withheld
 from processors.records import Batch, Outputs, RawRecord, Rejection
 from processors.sequence import RunState, SeenError, WildError, encode_state, place, state_key
 from schemas.contract import Contract
 from schemas.head import Head, read_head
+from schemas.net import Net, SecretError
 from schemas.policy import Policy, retain_until
 from schemas.redact import RedactionCheck
+from schemas.secrets import suspicious
 from sealtrail.avro import HEADER_SIZE
 from sealtrail.emitters import CLOSE_EVENT, OPEN_EVENT
 from sealtrail.errors import ContractError, EvidenceError
@@ -53,6 +55,7 @@ class Pipeline:
     authenticate: Authenticate
     contract: Contract
     redaction: RedactionCheck
+    net: Net
     policy: Policy
     quarantine: Quarantine
     sealer: Sealer
@@ -175,7 +178,7 @@ class _BatchRun:
         # From here the number counts as seen: a refused event is accounted for by its REJECTED seal.
         self._changed[key] = replace(placed, closed=placed.closed or head.event_name == CLOSE_EVENT)
         try:
-            self._event(record, self._p.decode(record.value))
+            self._event(record, run, self._p.decode(record.value))
         except Rejection as rejection:
             self._reject(record, rejection, run, head)
             self._activity.heard(key, run, refused=True)
@@ -194,10 +197,11 @@ class _BatchRun:
             raise Rejection(Reason.UNDECODABLE, str(error)) from error
         return head, self._p.authenticate(record, head, self._partition, self._partitions)
 
-    def _event(self, record: RawRecord, decoded: Decoded) -> None:
+    def _event(self, record: RawRecord, run: Run, decoded: Decoded) -> None:
         """Check, classify and append an authentic, numbered event."""
+        self._check(record, run, decoded.event)
+        decoded = self._without_secrets(run, decoded)
         event = decoded.event
-        self._check(record, event)
         decision = self._p.policy.decide(event)
         self._append(
             Entry(
@@ -214,7 +218,7 @@ class _BatchRun:
         )
         self._activity.event(event)
 
-    def _check(self, record: RawRecord, event: dict[str, Any]) -> None:
+    def _check(self, record: RawRecord, run: Run, event: dict[str, Any]) -> None:
         """Entitlement, region, contract, and whether the application redacted what it had to."""
         emitter = event["emitter"]
         opens = event["event_name"] == OPEN_EVENT
@@ -232,10 +236,34 @@ class _BatchRun:
             raise Rejection(Reason.CONTRACT, str(error)) from error
         slipped = self._p.redaction(event)
         if slipped:
+            for violation in slipped:
+                self._leak(run, violation.field, violation.problem.replace(" ", "-"))
             raise Rejection(Reason.CONTRACT, "; ".join(f"{v.field}: {v.problem}" for v in slipped[:8]))
 
+    def _without_secrets(self, run: Run, decoded: Decoded) -> Decoded:
+        """The event as it is sealed: received, or anew with marks where the application let secrets through."""
+        if not suspicious(decoded.content):
+            return decoded
+        try:
+            caught, leaks = self._p.net(decoded.event)
+        except SecretError as error:
+            self._leak(run, error.field, error.shape)
+            raise Rejection(Reason.CONTRACT, str(error)) from error
+        if not leaks:
+            return decoded
+        for leak in leaks:
+            self._leak(run, leak.field, leak.shape)
+        stated = caught["redaction"]
+        fields = list(dict.fromkeys((*stated["fields"], *(leak.field for leak in leaks))))
+        event = {**caught, "redaction": {**stated, "status": "APPLIED", "fields": fields}}
+        return Decoded(event, decoded.codec.encode(event), decoded.codec)
+
+    def _leak(self, run: Run, field: str, shape: str) -> None:
+        self._activity.leak(run, field, shape, self._writer.next_seq)
+        self._out.leaks[shape] += 1
+
     def _duplicate(self, record: RawRecord, head: Head, run: Run) -> None:
-        self._quarantine(record, Reason.NONE)
+        digest = self._quarantine(record, Reason.NONE)
         self.note(
             Kind.DUPLICATE,
             record.offset,
@@ -244,12 +272,12 @@ class _BatchRun:
             epoch=run.epoch,
             number=head.seq,
             event_id=head.event_id,
-            received_digest=sha256(record.value).digest(),
+            received_digest=digest,
             received_size=len(record.value),
         )
 
     def _reject(self, record: RawRecord, rejection: Rejection, run: Run | None, head: Head | None) -> None:
-        self._quarantine(record, rejection.reason)
+        digest = self._quarantine(record, rejection.reason)
         self.note(
             Kind.REJECTED,
             record.offset,
@@ -260,12 +288,15 @@ class _BatchRun:
             epoch=None if run is None else run.epoch,
             number=None if head is None else head.seq,
             event_id=None if head is None else head.event_id,
-            received_digest=sha256(record.value).digest(),
+            received_digest=digest,
             received_size=len(record.value),
         )
 
-    def _quarantine(self, record: RawRecord, reason: Reason) -> None:
-        self._out.quarantine.append(self._p.quarantine(self._state.head.chain, record, reason))
+    def _quarantine(self, record: RawRecord, reason: Reason) -> bytes | None:
+        """Keep it; the digest of its value, or None where that could confirm a guess of a secret (ADR 14)."""
+        withheld = must_be_withheld(record)
+        self._out.quarantine.append(self._p.quarantine(self._state.head.chain, record, reason, withheld))
+        return None if withheld else sha256(record.value).digest()
 
     def _gap(self, log_start: int, offset: int) -> None:
         """Account for offsets before `offset` that no record came from."""

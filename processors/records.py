@@ -49,6 +49,7 @@ class Outputs:
     sources: list[tuple[bytes, bytes]] = field(default_factory=list)
     activity: list[bytes] = field(default_factory=list)
     counts: Counter[tuple[Kind, Reason]] = field(default_factory=Counter)
+    leaks: Counter[str] = field(default_factory=Counter)  # by shape; see `Activity.leak`
 
 
 class Rejection(Exception):  # noqa: N818  # it is a verdict on a record, not an error of ours

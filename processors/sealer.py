@@ -49,6 +49,7 @@ FENCED_WAIT_S = 4.0  # above the heartbeat interval (2.5 s): by then the group h
 
 _log = structlog.get_logger()
 SEALED = Counter("sealtrail_sealer_seals", "Seals committed.", ["kind", "reason"])
+LEAKS = Counter("sealtrail_sealer_leaks", "Secrets overwritten and marked fields refused, in sealed records.", ["shape"])
 RESETS = Counter("sealtrail_sealer_resets", "Chains that went back to the fence.", ["cause"])
 STOPS = Counter("sealtrail_sealer_stops", "Chains stopped until a person has looked.")
 CHAINS = Gauge("sealtrail_sealer_chains", "Chains that this process owns and seals.")
@@ -223,6 +224,8 @@ class Chain:
         self._sealed_at = time.monotonic()
         for (kind, reason), count in outputs.counts.items():
             SEALED.labels(kind.lower(), reason.label).inc(count)
+        for shape, count in outputs.leaks.items():
+            LEAKS.labels(shape).inc(count)
         return True
 
     def _halve(self, messages: Sequence[RawMessage], problem: str) -> None:

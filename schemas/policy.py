@@ -68,6 +68,8 @@ class ClassPolicy:
     readers: tuple[tuple[str, tuple[str, ...]], ...]
     export: str
     review_days: int
+    responsible: str | None = None
+    consulted: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +159,11 @@ class Policy:
         if event_name.startswith(_EMITTER):  # which `[sources]` cannot name: see Source
             return tenant == DEPLOYMENT_TENANT
         return entitlement.covers(tenant, event_name)
+
+    def owner_of(self, source: str) -> str:
+        """Who answers for a source: its own owner, else that of the default class."""
+        known = self._base.sources.get(source)
+        return (known.owner if known else None) or self._base.classes[self._base.default.log_class].owner
 
     def _decide(self, event: Mapping[str, object]) -> Decision:
         rule = next(rule for rule in self._rules if rule.matches is None or rule.matches(event))
@@ -261,6 +268,8 @@ def _classes(base: BaseFile) -> dict[LogClass, ClassPolicy]:
             readers=_readers(table.readers),
             export=table.export,
             review_days=table.review_days,
+            responsible=table.responsible,
+            consulted=tuple(table.consulted),
         )
         for name, table in base.classes.items()
     }

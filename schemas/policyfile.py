@@ -23,7 +23,8 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}\z")]
 Tenant = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}\z")]
 EventPattern = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,127}(\.\*)?\z")]
 Days = Annotated[int, Field(strict=True, ge=1, le=MAX_DAYS)]
-Text = Annotated[str, Field(min_length=1, max_length=200)]
+# A role or a team, in letters that a leak's report can carry (schemas/extensions/leak.avsc).
+Owner = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 .,&@/_-]{0,199}\z")]
 
 
 class _Table(BaseModel):
@@ -53,12 +54,14 @@ class Retention(_Table):
 class ClassTable(_Table):
     """`[classes.<name>]`"""
 
-    owner: Text
+    owner: Owner
     retention: Retention
     lock_mode: Literal["COMPLIANCE"]  # GOVERNANCE can be bypassed: no lock for a system of record
     readers: Annotated[list[Reader], Field(min_length=1)]
     export: Literal["never", "with-approval", "allowed"]
     review_days: Days
+    responsible: Owner | None = None  # who does the daily work; with `consulted`, what a RACI table needs beyond the rest
+    consulted: list[Owner] = []
 
 
 class Routing(_Table):
@@ -85,10 +88,11 @@ class Rule(Routing):
 
 
 class Source(_Table):
-    """`[sources.<name>]`: what a certified source may state."""
+    """`[sources.<name>]`: what a certified source may state; and who hears of its leaks, if not the default class's owner."""
 
     tenants: Annotated[list[Tenant | Literal["@deployment"]], Field(min_length=1)]
     events: Annotated[list[EventPattern], Field(min_length=1)]
+    owner: Owner | None = None
 
     @model_validator(mode="after")
     def _not_reserved(self) -> Self:

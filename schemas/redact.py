@@ -10,9 +10,10 @@ redacted, not that it was. What it lets through is 43 characters of an alphabet 
 tenant's hash key can test guesses. The empty string hides nothing and passes everywhere.
 
 Both are compiled from the schema into closures once; only what the schema marks is visited. Exceptions and violations
-name a field, never its value.
+name a field, never its value. Secrets that stand elsewhere, or that a mask would show the end of, are taken out before
+(`schemas.net`); an event that holds none, as one scan of it tells, is not looked through for them.
 
-Not here: secret shapes in free text; and whether the event is well-formed (`schemas.contract`).
+Not here: what a secret looks like (`schemas.secrets`); and whether the event is well-formed (`schemas.contract`).
 """
 
 from __future__ import annotations
@@ -20,13 +21,16 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import marshal
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from schemas.fields import Marks, Node, Redact, field_tree
+from schemas.net import Net
 from schemas.registry import AUDIT_EVENT, Registry
+from schemas.secrets import suspicious
 from sealtrail.avro import Codec
 from sealtrail.errors import ContractError
 
@@ -35,7 +39,7 @@ KEPT = "@.-_/: +()"  # characters that a mask keeps wherever they stand
 MASK = "*"
 SHOWN = 4  # characters at the end that a mask shows, at most, and at most a quarter of the text
 
-_HASH_CONTEXT = b"sealtrail/hash/v1\n"
+HASH_CONTEXT = b"sealtrail/hash/v1\n"
 _KEY_ID_CONTEXT = b"sealtrail/key-id/v1\n"
 _MASKABLE = re.compile(r"[^@.\-_/: +()]")
 _MASKED = MASK + KEPT
@@ -78,7 +82,7 @@ def secret_key_id(key: bytes) -> bytes:
 
 def hash_value(key: bytes, value: str) -> str:
     """`hmac_…_…`: HMAC-SHA-256 of the value's UTF-8 under a tenant's hash key, with the key's id in front."""
-    digest = hmac.digest(key, _HASH_CONTEXT + value.encode(), "sha256")
+    digest = hmac.digest(key, HASH_CONTEXT + value.encode(), "sha256")
     return f"hmac_{secret_key_id(key).hex()[:16]}_{base64.urlsafe_b64encode(digest).rstrip(b'=').decode()}"
 
 
@@ -99,12 +103,14 @@ class Redactor:
     changed now; status is APPLIED if there are any. Any thread may call.
 
     Raises:
-        ContractError: a marked field is not of its type, or the extension is not registered or malformed.
+        ContractError: a marked field is not of its type, or the extension is not registered or malformed; SecretError:
+            a field holds a secret, and its pattern takes no mark in its place.
     """
 
     def __init__(self, codec_text: str, extensions: Registry, hash_key: HashKey) -> None:
         self._registry = extensions
         self._hash_key = hash_key
+        self._net = Net(extensions, Codec(codec_text))
         self._event = _redactor(field_tree(codec_text))
         self._extensions = {
             digest: _redactor(field_tree(codec.text), "extension.payload.")
@@ -116,10 +122,10 @@ class Redactor:
         tenant = event.get("tenant")
         if not isinstance(tenant, str):
             raise ContractError("tenant", "missing or not text")
-        changed: list[str] = []
         hasher = self._hasher(tenant)
-        given = dict(event)
-        redacted: Event = given if self._event is None else self._event(given, hasher, changed)
+        given, leaks = self._net(event) if may_hold_secret(event) else (event, ())
+        changed = [leak.field for leak in leaks]
+        redacted: Event = dict(given) if self._event is None else self._event(given, hasher, changed)
         if redacted.get("extension") is not None:
             redacted["extension"] = self._extension(redacted["extension"], hasher, changed)
         before = redacted.get("redaction")
@@ -195,6 +201,18 @@ class RedactionCheck:
         return tuple(found)
 
 
+def may_hold_secret(event: Mapping[str, object]) -> bool:
+    """Whether any text of an event may hold a secret; False is certain.
+
+    `marshal` is the quickest way to have every text of a value in one piece of bytes, as UTF-8; nothing loads them. It
+    leaves out no value, and raises on what it does not know: then the event is looked through.
+    """
+    try:
+        return suspicious(marshal.dumps([value for value in event.values() if value is not None]))
+    except ValueError:
+        return True
+
+
 def _extension_parts(extension: object) -> tuple[bytes, bytes]:
     if not isinstance(extension, Mapping):
         raise ContractError("extension", "not a record")
@@ -219,7 +237,9 @@ def _redactor(node: Node, prefix: str = "") -> _Redact | None:
 
 def _record_redactor(node: Node, prefix: str) -> _Redact | None:
     members = [(name, redact) for name, below in node.fields if (redact := _redactor(below, prefix)) is not None]
-    clear = {name: _clear(below.marks) for name, below in node.fields if below.marks is not None and below.marks.clear_paths}
+    clear = {
+        name: clear_test(below.marks) for name, below in node.fields if below.marks is not None and below.marks.clear_paths
+    }
     if not members:
         return None
     where = (prefix + node.path).rstrip(".")
@@ -295,7 +315,7 @@ _EMPTY: Mapping[str, object] = {
 }
 
 
-def _clear(marks: Marks) -> _Clear:
+def clear_test(marks: Marks) -> _Clear:
     """Whether a value may stand in clear, given the record that holds it (and its `path`)."""
     paths = marks.clear_paths
     fullmatch = re.compile(marks.clear_values or "").fullmatch
@@ -325,7 +345,7 @@ def _checker(node: Node, prefix: str = "") -> _Check | None:
 
 def _record_checker(node: Node, prefix: str) -> _Check | None:
     members = [
-        (name, check, _clear(below.marks) if below.marks is not None and below.marks.clear_paths else None)
+        (name, check, clear_test(below.marks) if below.marks is not None and below.marks.clear_paths else None)
         for name, below in node.fields
         if (check := _checker(below, prefix)) is not None
     ]

@@ -90,7 +90,7 @@ class Chat:
 
     def events(self) -> list[Event]:
         """What the connector stated, without the emitter's own."""
-        self.emitter.wait_acknowledged(20)
+        self.emitter.await_broker(20)
         found = [AUDIT_EVENT.decode(record.value) for record in self.broker.records]
         return [event for event in found if not event["event_name"].startswith("emitter.")]
 

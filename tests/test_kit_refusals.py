@@ -187,7 +187,7 @@ def test_what_the_kit_refuses_is_counted_and_recorded_by_the_producer(tmp_path: 
         audit = Audit(emitter, "chat", traces=lambda: None)
         with pytest.raises(ContractError), audit.context(tenant="acme", actor=ADA):
             audit.admin.created(RULE, LOOP)
-        assert emitter.wait_acknowledged(20) and emitter.counts.refused == 1
+        assert emitter.await_broker(20) and emitter.counts.refused == 1
     events = [AUDIT_EVENT.decode(record.value) for record in broker.records]
     refused = [event["object"] for event in events if event["event_name"] == "emitter.refused"]
     assert len(refused) == 1 and refused[0]["type"] == "field"

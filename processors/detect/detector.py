@@ -2,12 +2,12 @@
 
     audit.siem ─────► rules ──┐
     audit.activity ─► rules ──┴─► audit.detect-matches ─► windows ─► findings ┐
-                  └─► silence, gaps ──────────────────────────► findings ─────┴─► audit.raw, through the Emitter
+                  └─► silence, gaps, leaks ───────────────────► findings ─────┴─► audit.raw, through the Emitter
 
 What holds, whatever dies when:
 1. A record is acknowledged, by hand, after everything that it causes is on the brokers: its matches, or its findings. Faust's
    own acknowledgement also covers a record whose agent was cancelled or failed; ours does not.
-2. The state is the log: windows and silence are rebuilt by reading back before the first record of a partition is handled.
+2. The state is the log: windows, silence, leaks are rebuilt by reading back before the first record of a partition is handled.
    There is no table and no changelog that could be behind, or be overwritten by a process that lost its partition.
 3. Findings follow from the set of records alone (`windows`, `silence`), and have the same id whenever they are found again.
    So a kill repeats some at most, and loses none.
@@ -15,7 +15,7 @@ What holds, whatever dies when:
 5. What cannot be read becomes a dead letter. What cannot be done now is tried again for ever; other partitions of the same
    agent wait meanwhile, and nothing is acknowledged.
 
-Not here: rules and time (`rules`, `windows`, `silence`), what Faust is started with (`app`).
+Not here: rules and time (`rules`, `windows`, `silence`, `leaks`), what Faust is started with (`app`).
 """
 
 from __future__ import annotations
@@ -32,13 +32,15 @@ from prometheus_client import Counter
 from kafkaio.dead import DeadLetters, Letter
 from kafkaio.reader import PartitionReader
 from keystore import Keystore
-from processors.activity import ACTIVITY
-from processors.detect.finding import Draft, of_alarm, of_windows
+from processors.activity import decode_activity
+from processors.detect.finding import Draft, of_alarm, of_leak, of_windows
+from processors.detect.leaks import LeakWatch
 from processors.detect.records import Matched, decode_event, matches_of_activity, matches_of_event
 from processors.detect.rules import Rules
 from processors.detect.silence import ChainWatch
 from processors.detect.windows import Windows
 from schemas.emitter import Emitter
+from schemas.policy_files import PolicyFiles
 from schemas.registry import Registry
 from schemas.settings import Settings
 from sealtrail.errors import ConfigError, ContractError, EvidenceError, TransientError
@@ -67,23 +69,10 @@ class Read:
     value: bytes
 
 
-class Tally(Protocol):
-    """What became of an emitter's events."""
-
-    @property
-    def failed(self) -> int: ...
-
-
 class Stating(Emitter, Protocol):
-    """An emitter that says when what it was given is safe, or never will be."""
+    """An emitter that says when what it was given is safe."""
 
-    @property
-    def counts(self) -> Tally: ...
-    def wait_acknowledged(self, timeout_s: float) -> bool: ...
-
-
-class LostEmitterError(Exception):
-    """The emitter lost an event for good: this process ends, and its successor states what is due again."""
+    def await_broker(self, timeout_s: float) -> bool: ...
 
 
 @dataclass(slots=True)
@@ -121,6 +110,8 @@ class Detector:
         self._lanes: dict[tuple[str, int], _Lane] = {}
         self._windows: dict[int, Windows] = {}
         self._watches: dict[tuple[int, str], ChainWatch] = {}
+        self._leaks: dict[tuple[int, str], LeakWatch] = {}
+        self._policy = PolicyFiles(settings.policy)
 
     async def follow(
         self, record: Read, generation: int, handle: Handle, load: Load | None = None, back: int | None = None
@@ -145,18 +136,24 @@ class Detector:
         await self._write(matches_of_event(self._rules, seal, event))
 
     async def activity(self, record: Read) -> None:
-        """Counts of a transaction: write what the rules match, state who is silent."""
-        found = ACTIVITY.decode(record.value)
+        """Counts of a transaction: write what the rules match, state who is silent and who let what through."""
+        found = decode_activity(record.value)
         await self._write(matches_of_activity(self._rules, found))
         watch = self._watch(record.partition, found["chain"])
         for alarm in watch.due(found):
             await self._state(of_alarm(self._key(DEPLOYMENT_TENANT), alarm, found["chain"]), alarm.kind)
+        leaks = self._leaks_of(record.partition, found["chain"])
+        for leaked in leaks.due(found):
+            owner = self._policy.current().owner_of(leaked.source)
+            await self._state(of_leak(self._key(DEPLOYMENT_TENANT), leaked, found["chain"], owner), leaked.rule)
         watch.add(found)
+        leaks.add(found)
 
     def load_activity(self, record: Read) -> None:
         """Take it into the state."""
-        found = ACTIVITY.decode(record.value)
+        found = decode_activity(record.value)
         self._watch(record.partition, found["chain"]).add(found)
+        self._leaks_of(record.partition, found["chain"]).add(found)
 
     async def match(self, record: Read) -> None:
         """A match: state what it makes true."""
@@ -223,8 +220,6 @@ class Detector:
             await self._again(lambda: handle(record))
         except (EvidenceError, ContractError) as error:
             await self._give_up(record, "undecodable" if isinstance(error, EvidenceError) else "unstatable", str(error))
-        except LostEmitterError:
-            raise
         except Exception as error:
             _LOG.exception("record cannot be processed", topic=record.topic, offset=record.offset)
             await self._give_up(record, "unprocessable", type(error).__name__)
@@ -260,9 +255,8 @@ class Detector:
         """State a finding, and wait until it is acknowledged."""
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(None, self._emitter.emit, draft)
-        while not await loop.run_in_executor(None, self._emitter.wait_acknowledged, ACKNOWLEDGED_S):
-            if self._emitter.counts.failed:
-                raise LostEmitterError(f"{self._emitter.counts.failed} events of the emitter failed for good")
+        while not await loop.run_in_executor(None, self._emitter.await_broker, ACKNOWLEDGED_S):
+            await asyncio.sleep(AGAIN_S)  # it sends again until Kafka has it, and says why Kafka refuses
         FINDINGS.labels(rule).inc()
         _LOG.warning("finding", rule=rule, id=draft["object"]["id"], tenant=draft["tenant"])
 
@@ -277,6 +271,9 @@ class Detector:
             silence_us, tick_us = (int(s * 1e6) for s in (self._settings.silence_s, 2 * self._settings.heartbeat_s))
             self._watches[key] = ChainWatch(silence_us, tick_us)
         return self._watches[key]
+
+    def _leaks_of(self, partition: int, chain: str) -> LeakWatch:
+        return self._leaks.setdefault((partition, chain), LeakWatch())
 
     def _key(self, tenant: str) -> bytes:
         try:

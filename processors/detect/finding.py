@@ -13,12 +13,14 @@ from collections.abc import Sequence
 from importlib import resources
 from typing import Any
 
+from processors.detect.leaks import Leaked
 from processors.detect.silence import Alarm, Kind
 from processors.detect.windows import Found
 from sealtrail.avro import Codec
 from sealtrail.seal import DEPLOYMENT_TENANT
 
 FINDING = Codec((resources.files("schemas") / "extensions" / "finding.avsc").read_text("utf-8"))
+LEAK = Codec((resources.files("schemas") / "extensions" / "leak.avsc").read_text("utf-8"))
 CONTEXT = b"sealtrail/finding/v1\n"
 Draft = dict[str, Any]
 
@@ -72,6 +74,30 @@ def of_alarm(key: bytes, alarm: Alarm, chain: str) -> Draft:
             count=alarm.missing if alarm.kind is Kind.GAP else 0,
             evidence=[{"chain": chain, "seq": alarm.seq}],
         ),
+    }
+
+
+def of_leak(key: bytes, leaked: Leaked, chain: str, owner: str) -> Draft:
+    """The event of what an emitter let through; of the deployment. It names the field and the shape, and no value."""
+    group = (f"{leaked.source}/{leaked.instance}", leaked.field, leaked.shape, chain)
+    identifier = finding_id(key, leaked.rule, group, leaked.first_seq)
+    report = {
+        "source": leaked.source,
+        "instance": leaked.instance,
+        "owner": owner,
+        "field": leaked.field,
+        "shape": leaked.shape,
+        "count": leaked.events,
+        "from": leaked.from_us,
+        "to": leaked.to_us,
+        "chain": chain,
+        "first_seq": leaked.first_seq,
+        "last_seq": leaked.last_seq,
+    }
+    return {
+        **_event(DEPLOYMENT_TENANT, leaked.rule, identifier, leaked.to_us),
+        "source_system": leaked.source,
+        "extension": {"schema": LEAK.sha256, "payload": LEAK.encode_body(report)},
     }
 
 

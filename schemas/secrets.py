@@ -1,0 +1,179 @@
+"""The secret net: known shapes of secrets in text, found in linear time, and what stands in their place.
+
+    redact("deploy with AKIA…")  ->  ("deploy with [secret:aws-access-key]", ("aws-access-key",))
+
+A shape is a published form: a token's prefix, a PEM header, a number with a check digit. What only looks random is no shape:
+commit hashes, UUIDs, digests and pictures in base64 pass. Three steps, the first over every event, the others hardly ever:
+
+1. `suspicious`: one pass of `re2.Set` over bytes, whatever holds them (Avro, UTF-8), by *hints*: what a shape cannot be
+   without. About a microsecond; it never misses what the next step finds.
+2. Patterns of the shapes whose hint was found, over one text.
+3. Check digits, JSON headers and the like, in Python, over what a pattern found.
+
+What is found becomes `[secret:<shape>]`, again until nothing is found: so the result holds no hit, and redacting it changes
+nothing. A person may type such a mark; it says only that nothing is there.
+
+In scope beside plain text: characters without width, full-width forms, and typographic spaces and hyphens within a secret;
+line breaks and their escapes within a private key. Not in scope: secrets in base64, compressed, spelt out, cut into several
+texts, or without a published form.
+
+Not here: which fields are looked at, and what becomes of one that a mark does not fit (`schemas.net`).
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import re2
+
+from schemas.secret_shapes import SHAPES
+
+MARK = "[secret:{}]"
+_MARKS = re.compile(rb"\[secret:(?:" + b"|".join(shape.name.encode() for shape in SHAPES) + rb")\]")
+
+# What hides a secret from a pattern and not from a reader: zero width goes, other spaces and hyphens become plain ones.
+_NO_WIDTH = (
+    0x00AD,
+    0x034F,
+    0x061C,
+    0x115F,
+    0x1160,
+    0x180E,
+    *range(0x200B, 0x2010),
+    *range(0x202A, 0x202F),
+    *range(0x2060, 0x2065),
+    0xFEFF,
+)
+_HYPHENS = (*range(0x2010, 0x2016), 0x2212, 0xFE63)
+_SPACES = (0x00A0, *range(0x2000, 0x200B), 0x202F, 0x205F, 0x3000)
+_FOLDED: dict[str, str] = {
+    **dict.fromkeys(map(chr, _NO_WIDTH), ""),
+    **dict.fromkeys(map(chr, _HYPHENS), "-"),
+    **dict.fromkeys(map(chr, _SPACES), " "),
+    **{chr(c): unicodedata.normalize("NFKC", chr(c)) for c in range(0xFF01, 0xFF5F)},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A secret in a text: from code point `start` to before `end`."""
+
+    start: int
+    end: int
+    shape: str
+
+
+def _hints() -> re2.Set:
+    """All hints in one automaton; the last is that of characters that `_FOLDED` folds.
+
+    A set never gives up for slowness (RE2's DFA does only where an NFA can take over); its memory is enough for its states.
+    """
+    options = re2.Options()
+    options.encoding = re2.Options.Encoding.LATIN1
+    options.never_capture = True
+    options.max_mem = 64 << 20
+    made = re2.Set.SearchSet(options)
+    for shape in SHAPES:
+        made.Add(shape.hint)
+    made.Add(b"|".join(sorted({re.escape(character.encode()[:2]) for character in _FOLDED})))
+    made.Compile()
+    return made
+
+
+_SET = _hints()
+_TRICKS = len(SHAPES)
+_PATTERNS = [re2.compile(shape.pattern) for shape in SHAPES]  # bytes: RE2 reads them as Latin-1
+
+
+def suspicious(data: bytes) -> bool:
+    """Whether some text within may hold a secret; False is certain. The texts stand in it as UTF-8, each in one piece."""
+    return bool(_SET.Match(data))
+
+
+def may_hold_secret(data: bytes) -> bool:
+    """Whether bytes that nobody could read as texts may hold a secret: yes whenever a hint is there, however it was hidden."""
+    found = _hinted(data)
+    if _TRICKS in found:
+        found += _hinted(_fold(data.decode("utf-8", "replace"))[0].encode())
+    return any(index < _TRICKS for index in found)
+
+
+def find(text: str) -> tuple[Hit, ...]:
+    """The secrets in a text, in order; none overlap."""
+    hinted = _hinted(text.encode("utf-8", "surrogatepass"))
+    if not hinted:
+        return ()
+    folded, places = _fold(text)
+    if _TRICKS in hinted:
+        hinted = _hinted(folded.encode("utf-8", "surrogatepass"))
+    # One byte a code point, so that positions agree; what Latin-1 lacks is part of no shape.
+    found = _hits(folded.encode("latin-1", "replace"), sorted(index for index in hinted if index < _TRICKS))
+    return tuple(Hit(places[hit.start], places[hit.end - 1] + 1, hit.shape) for hit in found)
+
+
+def redact(text: str) -> tuple[str, tuple[str, ...]]:
+    """The text with a mark in the place of each secret, and the shapes found, in order of first appearance."""
+    shapes: dict[str, None] = {}
+    while hits := find(text):
+        made, at = [], 0
+        for hit in hits:
+            shapes[hit.shape] = None
+            made += [text[at : hit.start], MARK.format(hit.shape)]
+            at = hit.end
+        text = "".join(made) + text[at:]
+    return text, tuple(shapes)
+
+
+def _hinted(data: bytes) -> list[int]:
+    """The shapes whose hint is there, and perhaps `_TRICKS`, in no order."""
+    return list(_SET.Match(data) or ())
+
+
+def _fold(text: str) -> tuple[str, range | list[int]]:
+    """The text as a reader sees it, and for each of its code points the position it came from."""
+    if text.isascii():
+        return text, range(len(text))
+    folded, places = [], []
+    for place, character in enumerate(text):
+        seen = _FOLDED.get(character, character)
+        if seen:
+            folded.append(seen)
+            places.append(place)
+    return "".join(folded), places
+
+
+def _hits(data: bytes, shapes: list[int]) -> list[Hit]:
+    """The hits of some shapes in the pieces between marks; overlapping ones are one, under the first shape's name."""
+    found: list[Hit] = []
+    at = 0
+    for mark in [*_MARKS.finditer(data), None]:
+        end = len(data) if mark is None else mark.start()
+        for index in shapes:
+            name = SHAPES[index].name
+            found += [Hit(at + first, at + last, name) for first, last in _spans(index, data[at:end])]
+        at = end if mark is None else mark.end()
+    found.sort(key=lambda hit: hit.start)  # stable: of those at one place the first shape comes first
+    merged: list[Hit] = []
+    for hit in found:
+        if merged and hit.start < merged[-1].end:
+            merged[-1] = Hit(merged[-1].start, max(hit.end, merged[-1].end), merged[-1].shape)
+        else:
+            merged.append(hit)
+    return merged
+
+
+def _spans(index: int, piece: bytes) -> Iterator[tuple[int, int]]:
+    """What one shape takes of a piece."""
+    check, at = SHAPES[index].check, 0
+    search = _PATTERNS[index].search
+    while (match := search(piece, at)) is not None:
+        start, end = match.span(1) if match.re.groups and match.start(1) >= 0 else match.span()
+        if check is None or check(piece, start, end):
+            yield start, end
+            at = end
+        else:
+            # What a refused match began with may hide the true one, but never behind its own first character.
+            at = match.start() + 1

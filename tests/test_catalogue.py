@@ -1,0 +1,276 @@
+"""The event catalogue names every event that code states, with the class that the policy gives it (CON-7).
+
+Events of this project's own connectors and of 329 real webhooks are made here and looked up; words in the code that look like
+the name of an event must stand in it, and no line of it may name what no code states.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator, Mapping
+from hashlib import sha256
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from auditor import policy as publishing
+from auditor import watch
+from auditor.policy import Authority
+from processors.detect import finding
+from processors.detect.silence import Alarm, Kind
+from producers import lifecycle
+from producers.chat import acts
+from producers.chat import events as chat
+from producers.chat.message import SendingPolicy
+from producers.deployment import Deployed
+from producers.deployment import draft_of as deployed
+from producers.github import draft_of
+from producers.github.families import FAMILIES
+from producers.github.files import webhooks
+from producers.kit import Audit, Decision, Delivery, Extension, Outcome
+from schemas.fields import field_tree
+from schemas.policy import Policy
+from schemas.published.events import EMITTER, Entry, decisions, find, load, parse
+from schemas.registry import AUDIT_EVENT
+from sealtrail.errors import ConfigError
+from sealtrail.report import Finding, FindingKind, Report
+from tests.test_chat import message, some_acts
+from tests.test_github import complete
+
+ENTRIES = load()
+POLICY = Policy.load()
+FIELDS = [name for name, _ in field_tree(AUDIT_EVENT.text).fields]
+EVERYWHERE = {name for name, node in field_tree(AUDIT_EVENT.text).fields if not node.nullable and node.kind != "array"}
+Draft = Mapping[str, Any]
+EVENT_ID = bytes.fromhex("019aaaaaaaaa7000800000000000000a")
+TRACE = "00-" + "1" * 32 + "-" + "2" * 16 + "-01"
+NOW_US = 1_795_000_000_000_000
+
+
+PACKAGES = ("auditor", "infra", "processors", "producers", "schemas", "sealtrail", "sinks")
+
+
+class _Told:
+    """An `Emitter` that keeps drafts."""
+
+    def __init__(self) -> None:
+        self.drafts: list[Draft] = []
+
+    def emit(self, draft: Draft) -> bytes:
+        self.drafts.append(draft)
+        return EVENT_ID
+
+    def close(self, timeout_s: float = 0) -> None:
+        """Nothing waits."""
+
+
+def chat_messages() -> list[Draft]:
+    """Every stage of a message's life, good and bad."""
+    told = _Told()
+    audit = Audit(told, "chat", digest=lambda _, data: sha256(data).digest(), traces=lambda: None)
+    one = message(approver="bob", ticket="CHG-1", recipient_group="g-1")
+    sending, way = SendingPolicy(), Delivery("messenger", True, True, True, b"payload", "exponential")
+    life = chat.life_of(audit, one, sending, way, TRACE)
+    life.drafted()
+    life.approved("bob")
+    life.denied(chat.authorization(one, sending, Decision.DENY))
+    life.queued()
+    life.failed("body-empty", hop="chat", validated=False)
+    life.sent().delivered("r-1", status=200, extension=Extension(chat.CHAT, {"repeated": True}))
+    life.viewed(extension=Extension(chat.CHAT, {"viewers": 3}))
+    life.archived()
+    life.sent().failed("blocked", Outcome.REFUSED, status=403)
+    life.sent().retried(Outcome.TIMED_OUT).failed("timed_out", Outcome.TIMED_OUT)
+    life.escalated("pager", reference="r-1")
+    life.not_escalated("pager", "timed_out")
+    return told.drafts
+
+
+def own_events() -> Iterator[Draft]:
+    """What the trail's own processes and a pipeline of CI/CD state, as far as that is made without servers."""
+    yield from (lifecycle.opened("a/b", bytes(200)), lifecycle.pulse("a/b"), lifecycle.closed("a/b"))
+    yield lifecycle.refused("a/b", "actor.id")
+    for succeeded in (True, False, None):
+        yield deployed(Deployed("acme", "production", "shop", "ci-bot", "a" * 40, approver="bob", succeeded=succeeded))
+    authority = Authority("ann", "asked", "CHG-1", "bob")
+    yield publishing._intent("p-1", authority)
+    files = {file.name: file.read_text() for file in Path("schemas/policy").rglob("*.toml")}
+    base, tenants = files.pop("base.toml"), {name.removesuffix(".toml"): text for name, text in files.items()}
+    edited = re.sub("archive_days = 366,", "archive_days = 400,", base.replace("review_days = 366", "review_days = 300"))
+    changes = publishing.difference(Policy(base, tenants), Policy(edited, tenants))
+    yield from publishing._stated("p-1", changes, authority)
+    for kind in Kind:
+        yield finding.of_alarm(bytes(32), Alarm(kind, "chat", "one", bytes(16), 0, NOW_US, 2, 7), "c/d/e.0/0")
+    yield watch.stated(Finding(FindingKind.ALTERED, 4, "c/d/e.0/0", 7, 1, "somewhere", "x"))
+    yield watch.completed(Report(), "audit.example/", 1.0)
+    yield watch.overdue("cycle", 9.0)
+
+
+def entry_of(draft: Draft) -> Entry:
+    entry = find(ENTRIES, draft["event_name"], draft["event_type"])
+    assert entry is not None, (draft["event_name"], draft["event_type"])
+    return entry
+
+
+def check(draft: Draft) -> None:
+    """The event stands in the catalogue: how it ends, what it fills, and with the class, signature and routes of the policy."""
+    entry = entry_of(draft)
+    event = complete(draft)
+    assert event["result"] in entry.results, draft
+    assert event["effect"] in entry.effects, draft
+    filled = {name for name in FIELDS if event[name] not in (None, [])} - EVERYWHERE
+    assert filled <= set(entry.fills), (entry.name, filled - set(entry.fills))
+    decided = POLICY.decide(event)
+    said = next(decision for results, decision in decisions(entry, POLICY) if event["result"] in results)
+    assert (decided.log_class, decided.sign, decided.routes) == (said.log_class, said.sign, said.routes), entry.name
+
+
+def test_every_event_of_the_329_payloads_is_in_the_catalogue(github_payloads: Path) -> None:
+    payloads = [*webhooks(github_payloads.read_bytes(), None)]
+    assert len(payloads) == 329
+    for hook, payload in payloads:
+        check(draft_of(hook, payload, "acme").draft)
+
+
+def test_every_event_that_the_chat_connector_states_is_in_the_catalogue() -> None:
+    states = (("started", True), ("stopped", True), ("failed", False), ("recovered", True))
+    for draft, _, _ in some_acts():
+        check(draft)
+    for stated in chain(chat_messages(), (acts.connector("acme", "one", s, "messenger", works=w) for s, w in states)):
+        check(stated)
+
+
+def test_every_event_that_the_trail_itself_states_is_in_the_catalogue() -> None:
+    for draft in own_events():
+        check(draft)
+
+
+def test_what_a_line_says_that_its_events_fill_some_event_fills(github_payloads: Path) -> None:
+    """Otherwise the catalogue promises what nobody states. Of what is made here: the rest needs servers."""
+    drafts: list[Draft] = [
+        draft_of(hook, payload, "acme").draft for hook, payload in webhooks(github_payloads.read_bytes(), None)
+    ]
+    drafts += [*chat_messages(), *(draft for draft, _, _ in some_acts())]
+    filled: dict[str, set[str]] = {}
+    for draft in drafts:
+        entry = entry_of(draft)
+        filled.setdefault(entry.name, set()).update(name for name in FIELDS if draft.get(name) not in (None, []))
+    assert len(filled) > 40
+    own = {entry.name: set(entry.fills) - set(entry.common) for entry in ENTRIES}
+    none_here = {"github.deployment_review.{approved,requested,rejected}": {"approver"}}  # of a payload that is not among them
+    none_here |= {f"github.workflow_{what}": {"retry"} for what in ("run", "job")}  # tests/test_github.py makes one
+    for name, fields in filled.items():
+        spared = next((fields for prefix, fields in none_here.items() if name.startswith(prefix)), set())
+        assert own[name] - fields <= spared, (name, own[name] - fields)
+
+
+def test_the_catalogue_has_exactly_the_names_of_the_github_families() -> None:
+    names = {
+        f"github.{hook}.{action}" if action else f"github.{hook}"
+        for hook, f in FAMILIES.items()
+        for action in f.actions or {""}
+    }
+    listed = {name: entry.family for entry in ENTRIES if entry.source == "github" for name in entry.names}
+    assert set(listed) == names | {"github.other"}
+    assert all(listed[f"github.{hook}"] == f.event_type for hook, f in FAMILIES.items() if not f.actions)
+
+
+# -- words in the code
+
+
+def stated_in_code() -> Iterator[tuple[str, str]]:
+    """(where, text) of what looks like an event's name, or like the beginning of one that an f-string goes on with."""
+    starts = tuple({f"{entry.one.partition('.')[0]}." for entry in ENTRIES if not entry.reserved})
+    for path in sorted(file for package in PACKAGES for file in Path(package).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.Constant) or not isinstance(node.value, str):
+                continue
+            text = node.value
+            if text.startswith(starts) and re.fullmatch(r"[a-z_]+\.[a-z0-9_.]*", text):
+                yield f"{path}:{node.lineno}", text
+
+
+KIT = "producers/kit/"  # its names go on behind a connector's: policy.overridden becomes slack.policy.overridden
+NO_EVENTS = {
+    "emitter.", "emitter.source", "emitter.instance", "emitter.epoch", "emitter.seq",  # paths of fields
+    "chat.avsc", "github.avsc", "hold.avsc", "policy.toml",  # files
+    "chat.", "github.", "keys.", "policy.",  # beginnings that are asked for
+    "verification.",  # of a finding's rule
+}  # fmt: skip
+
+
+def test_every_word_in_the_code_that_names_an_event_is_in_the_catalogue() -> None:
+    names = {name for entry in ENTRIES for name in entry.names}
+    prefixes = tuple(entry.prefix for entry in ENTRIES if entry.prefix is not None)
+    found = [(where, text) for where, text in stated_in_code() if text not in NO_EVENTS and not where.startswith(KIT)]
+    assert len(found) > 40
+    for where, text in found:
+        begins = text.endswith(".") and any(name.startswith(text) for name in names)
+        assert text in names or text.startswith(prefixes) or begins, f"{where}: {text} is not in schemas/events.toml"
+
+
+def test_every_line_of_the_catalogue_is_stated_somewhere_in_the_code() -> None:
+    texts = {text for _, text in stated_in_code()} - {"chat.", "github.", "keys.", "policy."}
+    texts |= {str(draft["event_name"]) for draft in chat_messages()}  # the kit puts their names together
+    begun = tuple(text for text in texts if text.endswith("."))
+    for entry in ENTRIES:
+        if not entry.reserved and entry.source != "github":
+            for name in entry.names:
+                assert name in texts or name.startswith(begun), name
+
+
+# -- the file
+
+
+def test_a_source_may_state_what_the_catalogue_says_of_it() -> None:
+    for entry in ENTRIES:
+        for name in entry.names or (entry.one,):
+            source = "chat" if entry.source == EMITTER else entry.source
+            assert POLICY.entitled(source, entry.tenant, name) is not entry.reserved, name
+
+
+def test_one_that_names_an_event_stands_before_one_for_any_words() -> None:
+    text = Path("schemas/events.toml").read_text()
+    text += line("detection.source_gap", "detect", "DETECTION")
+    entries = parse(text)
+    found = [find(entries, name, "DETECTION") for name in ("detection.source_gap", "detection.x", "x.y")]
+    assert [entry and entry.name for entry in found] == ["detection.source_gap", "detection.*", None]
+
+
+def line(name: str, source: str, family: str, more: str = "") -> str:
+    head = f'\n[[events]]\nname = "{name}"\nsource = "{source}"\nfamily = "{family}"\nmeaning = "m"\n'
+    return head + f'results = ["SUCCESS"]\neffects = ["NONE"]\n{more}\n'
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (line("chat.a", "nobody_known", "OTHER"), "source"),
+        (line("chat.a", "chat", "GOSSIP"), "family: GOSSIP"),
+        (line("chat.a", "chat", "OTHER", 'fills = ["nothing"]'), "fills: nothing"),
+        (line("chat.a", "chat", "OTHER", 'class = "debug"'), "class: Extra inputs"),
+        (line("chat.a", "chat", "OTHER").replace("SUCCESS", "FINE"), "results: FINE"),
+        (line("chat.a", "chat", "OTHER").replace("NONE", "SOME"), "effects: SOME"),
+        (line("Chat Message", "chat", "OTHER"), "name: String should match pattern"),
+        (line("chat.message.sent", "chat", "MESSAGE"), "chat.message.sent stands there twice"),
+        ("version =", "is not TOML"),
+    ],
+)
+def test_a_mistake_in_the_catalogue_is_refused_by_name(more: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        parse(Path("schemas/events.toml").read_text() + more)
+
+
+def test_a_family_without_an_event_is_refused() -> None:
+    text = Path("schemas/events.toml").read_text().replace('family = "ERASURE"', 'family = "OTHER"')
+    with pytest.raises(ConfigError, match="no event of the family ERASURE"):
+        parse(text)
+
+
+def test_a_line_whose_names_the_policy_tells_apart_is_refused() -> None:
+    entries = parse(Path("schemas/events.toml").read_text() + line("github.{star,team}", "github", "OTHER"))
+    with pytest.raises(ConfigError, match="decides differently"):
+        decisions(entries[-1], POLICY)
