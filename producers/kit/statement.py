@@ -115,7 +115,7 @@ def draft_of(system: str, act: Act | Callable[[str], Act], stated: Stated, diges
         "causation_id": stated.get("cause"),
         "content_ref": content_ref(act.content, tenant, digest),
         "changes": [{"op": c.op, "path": c.path, "before": c.before, "after": c.after} for c in changes],
-        "extension": None if extension is None else extension.encoded(),
+        "extension": None if extension is None else extension.stated(),
         **act.records,
     }
     for name in ("ticket", "traceparent", "correlation_id", "credential", "source_ip", "reason", "detail", "approver"):
