@@ -166,6 +166,15 @@ def test_the_span_of_an_attempt_is_in_the_request_the_event_and_the_record(chat:
     assert headers == [span.encode()] * 2
 
 
+def test_each_attempt_has_a_span_of_its_own_within_the_messages_trace(chat: Chat, receiver: ChatReceiver) -> None:
+    receiver.rules = Rules(busy=1.0)
+    chat.connector.send(message(traceparent="00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"))
+    assert chat.names() == ["sent", "retried", "delivered"]
+    sent, retried, delivered = (event["traceparent"] for event in chat.events())
+    assert sent != retried == delivered
+    assert sent[:35] == retried[:35] == "00-4bf92f3577b34da6a3ce929d0e0e4736"
+
+
 def test_a_malformed_parent_starts_a_trace_of_its_own() -> None:
     for parent in (None, "garbage", "00-" + "0" * 32 + "-" + "1" * 16 + "-01"):
         assert begun(os.urandom, parent).startswith("00-")

@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import AbstractContextManager
 from contextvars import copy_context
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from producers.kit import (
     Audit,
     own_context,
 )
+from producers.kit.context import context, current
 from producers.kit.tracing import installed_api, recording
 from sealtrail.errors import ContractError
 from tests.kitted import ADA, RULE, TRACE, Kit
@@ -153,6 +157,49 @@ def test_contexts_left_in_another_order_take_away_their_own_alone(kit: Kit) -> N
     assert kit.last["ticket"] == "CHG-1"
     with pytest.raises(ContractError, match="tenant"):
         kit.audit.access.allowed(RULE)
+
+
+STEPS = st.lists(
+    st.tuples(st.integers(0, 3), st.sampled_from(["enter", "leave", "look"]), st.sampled_from(["CHG-1", "CHG-2", "CHG-3"])),
+    max_size=40,
+)
+
+
+@given(STEPS)
+def test_generators_that_take_turns_see_their_own_context_alone(steps: list[tuple[int, str, str]]) -> None:
+    """Against a model: a stack of tickets each; what a generator begins with is what its caller had at its first step."""
+
+    @own_context
+    def routine() -> Generator[str | None, tuple[str, str], None]:
+        entered: list[AbstractContextManager[None]] = []
+        seen = None
+        while True:
+            what, ticket = yield seen
+            seen = act(entered, what, ticket)
+
+    def act(entered: list[AbstractContextManager[None]], what: str, ticket: str) -> str | None:
+        if what == "enter":
+            entered.append(context(ticket=ticket))
+            entered[-1].__enter__()
+        elif what == "leave" and entered:
+            entered.pop().__exit__(None, None, None)
+        return current().get("ticket")
+
+    mine: list[AbstractContextManager[None]] = []
+    model: list[list[str | None]] = [[None], [], [], []]  # 0 is the caller; the first of a stack is what it began with
+    routines = [routine() for _ in range(3)]
+    for who, what, ticket in steps:
+        if who and not model[who]:
+            next(routines[who - 1])
+            model[who] = [model[0][-1]]
+        if what == "enter":
+            model[who].append(ticket)
+        elif what == "leave" and len(model[who]) > 1:
+            model[who].pop()
+        seen = act(mine, what, ticket) if who == 0 else routines[who - 1].send((what, ticket))
+        assert seen == model[who][-1] and current().get("ticket") == model[0][-1]
+    while mine:
+        act(mine, "leave", "")
 
 
 # -- traces

@@ -36,9 +36,11 @@ from tests.test_chat import source_settings
 
 LOOP: dict[str, Any] = {}
 LOOP["self"] = [LOOP]
+PUSH: dict[str, Any] = {"hook": "push", "malformed": False, "settings": []}
 BAD: dict[str, tuple[Builder, str]] = {
     "no tenant": (lambda a: a.access.allowed(RULE, tenant=None), "tenant"),  # type: ignore[arg-type]
     "no actor": (lambda a: a.access.allowed(RULE, actor=None), "actor"),  # type: ignore[arg-type]
+    "a tenant that is a list": (lambda a: a.access.allowed(RULE, tenant=["Zebulon"]), "tenant"),  # type: ignore[arg-type]
     "an unknown tenant": (lambda a: a.access.allowed(RULE, tenant="initech"), "tenant"),
     "a body of an unknown tenant": (
         lambda a: a.export.completed(RULE, "w", tenant="initech", content=Content(b"x", "a/b", "c")),
@@ -100,18 +102,29 @@ BAD: dict[str, tuple[Builder, str]] = {
         "content_ref.digest",
     ),
     "a content that is bytes": (lambda a: a.export.completed(RULE, "w", content=b"Zebulon"), "content_ref"),  # type: ignore[arg-type]
-    "an extension that lacks a field": (lambda a: a.access.allowed(RULE, extension=Extension(GITHUB, {})), "extension.payload"),
+    "an extension that lacks a field": (
+        lambda a: a.access.allowed(RULE, extension=Extension(GITHUB, {})),
+        "extension.payload.hook",
+    ),
     "an extension of a wrong type": (
         lambda a: a.access.allowed(RULE, extension=Extension(GITHUB, {"hook": 7, "malformed": False})),
-        "extension.payload",
+        "extension.payload.hook",
     ),
     "an extension with a field that nobody registered": (
-        lambda a: a.access.allowed(RULE, extension=Extension(GITHUB, {"hook": "push", "malformed": False, "zebulon": 1})),
+        lambda a: a.access.allowed(RULE, extension=Extension(GITHUB, {**PUSH, "zebulon": 1})),
+        "extension.payload",
+    ),
+    "an extension with a long text": (
+        lambda a: a.access.allowed(RULE, extension=Extension(GITHUB, {**PUSH, "ref": "Z" * (MAX_TEXT_BYTES + 1)})),
+        "extension.payload.ref",
+    ),
+    "an extension that contains itself": (
+        lambda a: a.access.allowed(RULE, extension=Extension(GITHUB, LOOP)),
         "extension.payload",
     ),
     "an oversized extension": (
         lambda a: a.access.allowed(
-            RULE, extension=Extension(GITHUB, {"hook": "push", "malformed": False, "ref": "Z" * MAX_EXTENSION_BYTES})
+            RULE, extension=Extension(GITHUB, {**PUSH, "settings": [{"name": "n" * 40}] * (MAX_EXTENSION_BYTES // 40)})
         ),
         "extension.payload",
     ),
@@ -205,6 +218,15 @@ DRAFTS: dict[str, dict[str, object]] = {
     "the emitter's own": {"event_name": "emitter.pulse", "tenant": "acme"},
     "another tenant": {"event_name": "chat.x", "tenant": "nobody"},
     "not the caller's to state": {"event_name": "chat.x", "tenant": "acme", "region": "eu-central"},
+    "an extension's value": {
+        "event_name": "chat.x",
+        "tenant": "acme",
+        "event_type": "OTHER",
+        "result": "SUCCESS",
+        "effect": "NONE",
+        "actor": {"kind": "USER", "id": "ada", "display": None},
+        "extension": {"schema": GITHUB.sha256, "value": {"hook": 7}},
+    },
     "unknown": {"event_name": "chat.x", "tenant": "acme", "colour": "red"},
 }
 

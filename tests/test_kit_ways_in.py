@@ -56,6 +56,11 @@ async def breaks(receive: Receive, send: Send) -> None:
     raise ZeroDivisionError(MARKER)
 
 
+async def breaks_after(receive: Receive, send: Send) -> None:
+    await ok(receive, send)
+    raise ZeroDivisionError(MARKER)
+
+
 async def silent(receive: Receive, send: Send) -> None:
     return
 
@@ -123,6 +128,7 @@ ANSWERS: dict[str, tuple[Answer, list[str], type[BaseException] | None]] = {
     "broken": (status(500), ["FAILURE"], None),
     "an exception": (raises, ["FAILURE"], ZeroDivisionError),
     "an exception on the way": (breaks, ["PARTIAL"], ZeroDivisionError),
+    "an exception after the answer": (breaks_after, ["SUCCESS"], ZeroDivisionError),
     "no answer": (silent, ["FAILURE"], None),
     "cancelled": (cancelled, ["UNKNOWN"], asyncio.CancelledError),
     "gone on the way": (streams, ["PARTIAL"], None),
@@ -399,11 +405,15 @@ class Locked(SampleEmitter):
         if threading.current_thread().name == "through the log":
             self.waits.set()
             self.held.wait(30)
-        with self._mine:
+        if not self._mine.acquire(timeout=10):
+            raise TransientError("whoever has the lock waits for this thread")
+        try:
             if threading.current_thread().name == "directly":
                 self.held.set()
                 self._logger.info("under the lock", extra={"audit": "no act"})
             return super().emit(draft)
+        finally:
+            self._mine.release()
 
 
 def test_an_emitter_can_log_under_its_own_lock_while_another_thread_states_through_the_log() -> None:

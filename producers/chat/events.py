@@ -28,7 +28,7 @@ SYSTEM = "chat"
 
 def extension(**said: object) -> dict[str, object]:
     """The connector's own record as a draft has it, with what is given."""
-    return Extension(CHAT, said).encoded()
+    return Extension(CHAT, said).stated()
 
 
 def life_of(audit: Audit, message: ChatMessage, sending: SendingPolicy, delivery: Delivery, traceparent: str) -> Message:

@@ -70,8 +70,8 @@ class Deployed:
 class Deployment(Family):
     """A deployment (CAP-7)."""
 
-    def completed(self, deployed: Deployed, approver: str, /, **stated: Unpack[Stated]) -> bytes:
-        """It is in place; somebody agreed."""
+    def completed(self, deployed: Deployed, approver: str | None, /, **stated: Unpack[Stated]) -> bytes:
+        """It is in place. approver: who agreed; None: nobody was asked."""
         return self._about("completed", Result.SUCCESS, Effect.EFFECTIVE, deployed, layered(stated, {"approver": approver}))
 
     def failed(self, deployed: Deployed, **stated: Unpack[Stated]) -> bytes:

@@ -141,7 +141,7 @@ class Audit:
             return self._emitter.emit(draft)
         except ContractError as error:
             self._count(error)
-            raise
+            raise error from None  # what an emitter tried before it refused may quote the value
 
     def _span(self) -> Mapping[str, object]:
         span = recording(self._traces)

@@ -34,6 +34,7 @@ class AuditHandler(logging.Handler):
         self.refused: Counter[str] = Counter()
         self._audit = audit
         self._here = threading.local()
+        self._counting = threading.Lock()  # around a number alone
 
     def createLock(self) -> None:  # noqa: N802 - the name that logging calls
         """None: emitters take any thread. Held while one states, a lock would meet the emitter's own from the other side."""
@@ -47,18 +48,22 @@ class AuditHandler(logging.Handler):
         """State the record's act."""
         act = getattr(record, EXTRA, None)
         if not isinstance(act, Act):
-            self.refused["not-an-act"] += 1
+            self._refuse("not-an-act")
         elif getattr(self._here, "stating", False):
-            self.refused["within-a-statement"] += 1
+            self._refuse("within-a-statement")
         else:
             self._here.stating = True
             try:
                 self._audit.state(act, occurred_at=datetime.fromtimestamp(record.created, UTC))
             except ContractError as error:
-                self.refused[error.field] += 1
+                self._refuse(error.field)
             except SealtrailError as error:
-                self.refused[type(error).__name__] += 1
+                self._refuse(type(error).__name__)
             except Exception as error:  # a logging call must not end the application's work, whatever an emitter raises
-                self.refused[type(error).__name__] += 1
+                self._refuse(type(error).__name__)
             finally:
                 self._here.stating = False
+
+    def _refuse(self, what: str) -> None:
+        with self._counting:
+            self.refused[what] += 1

@@ -92,6 +92,7 @@ def draft_of(system: str, act: Act | Callable[[str], Act], stated: Stated, diges
     tenant, actor = stated.get("tenant"), stated.get("actor")
     if tenant is None:
         raise ContractError("tenant", "missing: neither given nor in the context")
+    _need(str, tenant, "tenant")  # before it is looked up anywhere
     if actor is None:
         raise ContractError("actor", "missing: neither given nor in the context")
     act = act if isinstance(act, Act) else act(tenant)
@@ -114,7 +115,7 @@ def draft_of(system: str, act: Act | Callable[[str], Act], stated: Stated, diges
         "causation_id": stated.get("cause"),
         "content_ref": content_ref(act.content, tenant, digest),
         "changes": [{"op": c.op, "path": c.path, "before": c.before, "after": c.after} for c in changes],
-        "extension": None if extension is None else extension.encoded(),
+        "extension": None if extension is None else extension.stated(),
         **act.records,
     }
     for name in ("ticket", "traceparent", "correlation_id", "credential", "source_ip", "reason", "detail", "approver"):

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from dataclasses import dataclass
@@ -100,6 +101,7 @@ class AuditMiddleware:
         self._anonymous = anonymous
         self._routes = [(route.method.upper(), _pattern(route.template), route) for route in routes]
         self._trusted = networks(trusted_proxies)
+        self._counting = threading.Lock()  # worker threads count
         self._correlation = correlation_header.lower().encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -126,18 +128,23 @@ class AuditMiddleware:
         try:
             caller = caller or self._identify(scope) or self._anonymous
             if caller is None:
-                self.counts["unattributed"] += 1
+                self.count("unattributed")
                 return None
             said = layered(_said_by(caller), {} if cause is None else {"cause": cause})
             what = BusinessObject("route", f"{scope['method'].upper()}:{route.template}")
             event_id = self._audit.access.answered(what, result, **said)
         except Exception as error:  # whatever fails here must not take the place of the application's own outcome
-            self.counts["unstated"] += 1
+            self.count("unstated")
             problem = str(error) if isinstance(error, SealtrailError) else type(error).__name__
             _LOG.error("access not stated", route=route.template, problem=problem)
             return None
-        self.counts["stated"] += 1
+        self.count("stated")
         return event_id
+
+    def count(self, what: str) -> None:
+        """One more of `counts`."""
+        with self._counting:
+            self.counts[what] += 1
 
     def _context(self, scope: Scope, caller: Caller | None) -> Context:
         headers = scope["headers"]
@@ -237,7 +244,7 @@ class _Exchange:
 
     async def _withhold(self) -> None:
         self._withheld = True
-        self._middleware.counts["withheld"] += 1
+        self._middleware.count("withheld")
         body = b"this answer could not be audited\n"
         headers = [(b"content-type", b"text/plain"), (b"content-length", b"%d" % len(body)), (b"retry-after", b"1")]
         await self._send({"type": "http.response.start", "status": 503, "headers": headers})

@@ -15,6 +15,7 @@ from __future__ import annotations
 import fnmatch
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -126,7 +127,7 @@ class _Check:
             except (ValueError, RecursionError) as error:  # the parser's own message may quote the payload
                 self._note(name, "parse", "", f"not JSON ({type(error).__name__})")
                 return
-        events, trouble = self._run(payload)
+        events, trouble = self._run(deepcopy(payload))  # a connector may write into what it is given
         if isinstance(trouble, ContractError):
             self._note(name, "complete", trouble.field, trouble.problem)
         elif trouble is not None:

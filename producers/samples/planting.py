@@ -1,9 +1,9 @@
 """Marked values in the place of a payload's strings, so that whatever comes out of a connector can be told. Pure.
 
 Each string gets a mark of its own, in the string's own shape: a mail address stays one, an address of the web too, digits
-stay digits. A mark is made of small letters alone: it passes wherever a person's word would, so a field that lets words
-through is found out. Kept as they are: points in time, digests and commits (32 hex digits and more), fewer than seven
-digits, true, false and the empty string.
+stay digits, hexadecimal stays hexadecimal. A mark for a word is made of small letters alone: it passes wherever a person's
+word would, so a field that lets words through is found out. Kept as they are: points in time, fewer than seven digits, true,
+false and the empty string.
 
 Some strings are words that the mapping knows (an action, a state); with a mark in their place it would do something else,
 or refuse. `settled` finds them by trying, halving the payload: they are marked in part if that does, and kept if not.
@@ -23,9 +23,10 @@ _DIGITS = re.compile(r"[0-9]{7,}")
 _PHONE = re.compile(r"\+?[0-9][0-9 ()./-]{5,}[0-9]")
 _MAIL = re.compile(r"[^@\s]+@[^@\s]+")
 _WEB = re.compile(r"([a-z][a-z0-9+.-]*://)(.+)", re.DOTALL)
+_HEX = re.compile(r"((?:[a-z0-9]+:)?)([0-9a-f]{16,})|((?:[A-Z0-9]+:)?)([0-9A-F]{16,})")  # a token, a digest, a commit
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _KEPT = re.compile(
-    r"|true|false|[0-9.,-]{1,6}|[0-9A-Fa-f]{32,}|(sha\d+:)?[0-9a-f]{40,}"
+    r"|true|false|[0-9.,-]{1,6}"
     r"|\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d)?([.,]\d+)?( ?(Z|UTC|[+-]\d\d:?\d\d))?)?",
     re.IGNORECASE,
 )
@@ -74,6 +75,11 @@ def shapes(value: str, number: int) -> list[tuple[str, tuple[str, ...]]]:
     if _UUID.fullmatch(value):
         made = str(UUID(int=0x7A71 << 112 | 7 << 76 | 0b10 << 62 | number))
         return [(made, (made, made.replace("-", "")))]
+    hexadecimal = _HEX.fullmatch(value)
+    if hexadecimal and not _DIGITS.fullmatch(value):
+        digits = hexadecimal[2] or hexadecimal[4]
+        made = f"97a{number:0{len(digits) - 3}x}"
+        return [((hexadecimal[1] or hexadecimal[3] or "") + (made if hexadecimal[2] else made.upper()), (made,))]
     if _DIGITS.fullmatch(value):
         made = f"97{number:0{len(value) - 2}d}"
         return [(made, (made,))]
