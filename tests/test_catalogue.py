@@ -20,6 +20,7 @@ from auditor import policy as publishing
 from auditor import watch
 from auditor.policy import Authority
 from processors.detect import finding
+from processors.detect.leaks import Leaked
 from processors.detect.silence import Alarm, Kind
 from producers import lifecycle
 from producers.chat import acts
@@ -89,6 +90,9 @@ def own_events() -> Iterator[Draft]:
     yield from publishing._stated("p-1", changes, authority)
     for kind in Kind:
         yield finding.of_alarm(bytes(32), Alarm(kind, "chat", "one", bytes(16), 0, NOW_US, 2, 7), "c/d/e.0/0")
+    for shape in ("jwt", "not-masked"):
+        leaked = Leaked("chat", "one", "reason", shape, 2, 7, 9, 0, NOW_US)
+        yield finding.of_leak(bytes(32), leaked, "c/d/e.0/0", "Head of integrations")
     yield watch.stated(Finding(FindingKind.ALTERED, 4, "c/d/e.0/0", 7, 1, "somewhere", "x"))
     yield watch.completed(Report(), "audit.example/", 1.0)
     yield watch.overdue("cycle", 9.0)
@@ -216,11 +220,8 @@ def test_a_source_may_state_what_the_catalogue_says_of_it() -> None:
 
 
 def test_one_that_names_an_event_stands_before_one_for_any_words() -> None:
-    text = Path("schemas/events.toml").read_text()
-    text += line("detection.source_gap", "detect", "DETECTION")
-    entries = parse(text)
-    found = [find(entries, name, "DETECTION") for name in ("detection.source_gap", "detection.x", "x.y")]
-    assert [entry and entry.name for entry in found] == ["detection.source_gap", "detection.*", None]
+    found = [find(ENTRIES, name, "DETECTION") for name in ("detection.source_gap", "detection.x", "x.y")]
+    assert [entry and entry.name for entry in found] == ["detection.{silent_source,source_gap}", "detection.*", None]
 
 
 def line(name: str, source: str, family: str, more: str = "") -> str:

@@ -55,6 +55,8 @@ class _Event(_Table):
     fills: list[str] = []
     results: _Names
     effects: _Names
+    extension: str | None = None
+    tenant: str | None = None
     example: dict[str, str | int | bool] = {}
     without: list[str] = []
 
@@ -188,8 +190,9 @@ def _entry(event: _Event, sources: Mapping[str, _Source], extensions: frozenset[
     _known(event.name, "family", (event.family,), _FIELDS["event_type"].symbols)
     _known(event.name, "results", event.results, _FIELDS["result"].symbols)
     _known(event.name, "effects", event.effects, _FIELDS["effect"].symbols)
-    if source.extension is not None:
-        _known(event.name, "extension", (source.extension,), extensions)
+    extension = event.extension or source.extension
+    if extension is not None:
+        _known(event.name, "extension", (extension,), extensions)
     names, prefix = _expanded(event.name)
     return Entry(
         name=event.name,
@@ -203,8 +206,8 @@ def _entry(event: _Event, sources: Mapping[str, _Source], extensions: frozenset[
         common=tuple(source.fills),
         results=tuple(event.results),
         effects=tuple(event.effects),
-        extension=source.extension if "extension" in fills else None,
-        tenant=source.tenant,
+        extension=extension if "extension" in fills else None,
+        tenant=event.tenant or source.tenant,
         machine=source.machine,
         example=tuple(event.example.items()),
         without=tuple(event.without),
