@@ -112,7 +112,7 @@ class AuditProducer:
                 raise ContractError("event_name", "emitter.* is for the emitter itself to state")
             event_id, prepared = self._prepare(draft)
         except ContractError as error:
-            self._refuse(error)
+            self.refuse(error)
             raise
         if self._sender is None and not self._handover.closing:
             self._start()
@@ -172,7 +172,8 @@ class AuditProducer:
         header = traceparent.encode() if isinstance(traceparent, str) else None
         return cast("bytes", event["event_id"]), Prepared(before, after, header, own)
 
-    def _refuse(self, error: ContractError) -> None:
+    def refuse(self, error: ContractError) -> None:
+        """Count and record an event that was refused: by `emit`, or before it came to it."""
         self._handover.refused()
         _LOG.warning("event refused", emitter=self._identity.name, field=error.field, problem=error.problem)
         try:

@@ -24,6 +24,7 @@ from infra.stack import Stack
 from kafkaio.admin import provision
 from schemas import catalogue
 from schemas.settings import Settings
+from tests import kitted
 
 DEADLINE_S = 240.0  # a wait ends when its condition holds; only what never comes about takes this long
 RAW_PARTITIONS = 2  # fewer than a deployment's 4: each provisioning makes ten topics
@@ -133,6 +134,19 @@ def github_payloads() -> Path:
     from infra.artifacts import github_payloads as fetch
 
     return fetch(Reporter(quiet=True))
+
+
+@pytest.fixture
+def kit() -> kitted.Kit:
+    """A connector's kit, over an emitter that keeps what it is told."""
+    return kitted.made()
+
+
+@pytest.fixture
+def acme(kit: kitted.Kit) -> Iterator[kitted.Kit]:
+    """The same, within a context that says whose and by whom."""
+    with kit.audit.context(tenant="acme", actor=kitted.ADA):
+        yield kit
 
 
 def wait_until(condition: Callable[[], T | None], *, deadline_s: float = DEADLINE_S, what: str = "the condition") -> T:

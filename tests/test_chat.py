@@ -26,15 +26,16 @@ from producers.audit import AuditProducer
 from producers.chat import ChatConnector, ChatMessage, HttpTransport, MessageType, acts
 from producers.chat.acts import Act
 from producers.chat.connector import BROKEN_AFTER, payload_of
-from producers.chat.digest import CONTEXT, body_digest, keyed_by
 from producers.chat.events import CHAT
 from producers.chat.message import MAX_BODY_BYTES
 from producers.chat.retry import POLICIES, RetryPolicy, policy_named
 from producers.chat.trace import begun
 from producers.chat.traffic import traffic
-from producers.chat.transport import Outcome, Reply
+from producers.chat.transport import Reply
 from producers.deployment import Deployed
 from producers.deployment import draft_of as deployment_draft
+from producers.kit import Outcome
+from producers.kit.content import CONTEXT, body_digest, keyed_by
 from producers.memory import MemoryBroker
 from schemas.catalogue import topic_name
 from schemas.policy import Policy
