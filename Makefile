@@ -7,7 +7,11 @@ STAMP := $(VENV)/.set-up
 SEALTRAIL := $(BIN)/sealtrail
 
 .DEFAULT_GOAL := $(STAMP)
+<<<<<<< HEAD
 .PHONY: help set-up up down status reset compose test demo kills fuzz tamper bench-verify lint format docs lock clean
+=======
+.PHONY: help set-up up down status reset compose test demo kills fuzz spooltest tamper bench-verify lint format lock clean
+>>>>>>> spool
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -48,6 +52,9 @@ kills: $(STAMP) ## Kill each process under load, at random and inside its acts, 
 
 fuzz: $(STAMP) ## Every parser of evidence against hostile bytes, for longer than the tests do
 	@FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-20000} $(BIN)/python -m pytest -q tests/test_parsers.py
+
+spooltest: $(STAMP) ## The producer's spool through crashes, power losses, cut files and full disks; counts on the last line
+	@$(BIN)/python -m tests.spooling $(SPOOLTEST)
 
 tamper: $(STAMP) ## Damage an archive in every bit of a segment and 10,000 times at random; each must be found (an hour or two)
 	@$(BIN)/python -m tests.tamper $(TAMPER)

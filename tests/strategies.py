@@ -13,6 +13,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from producers.spool import Spooled
 from schemas.contract import EARLIEST_US, LATEST_US, OPEN
 from schemas.fields import Node, field_tree
 from schemas.registry import AUDIT_EVENT, packaged_registry
@@ -293,3 +294,6 @@ def schema_pairs(draw: st.DrawFn) -> tuple[str, str]:
 def values_of(text: str) -> st.SearchStrategy[Event]:
     """Values of any schema of the subset, extensions' payloads aside."""
     return values(field_tree(text), {})
+
+
+spooled = st.builds(Spooled, st.binary(max_size=60), st.lists(st.tuples(texts, st.binary(max_size=9)), max_size=4).map(tuple))
