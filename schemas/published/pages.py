@@ -52,7 +52,7 @@ def published(values: Mapping[str, str]) -> dict[str, str]:
         "topics.md": [*_topics(topics, values)],
     }
     glossary = (resources.files("schemas") / "glossary.md").read_text("utf-8")
-    whole = [*(block for blocks in chapters.values() for block in blocks), *_examples(examples), *_lowered(parse(glossary))]
+    whole = [*(block for blocks in chapters.values() for block in blocks), *_examples(examples), *parse(glossary)]
     extensions = {name: text for name, text in texts.items() if name != EVENT}
     return {
         **{name: markdown(blocks) for name, blocks in chapters.items()},
