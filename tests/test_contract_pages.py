@@ -233,8 +233,9 @@ def test_the_page_is_whole_and_needs_nothing_else() -> None:
     reader = read(PAGES["index.html"])
     assert not reader.seen & {"script", "link", "img", "iframe", "object", "form"}
     assert all(re.fullmatch(r"#[a-z0-9-]+|asyncapi\.json", address) for address in reader.addresses)
-    anchors = set(re.findall(r'id="([a-z0-9-]+)"', PAGES["index.html"]))
-    assert {address.removeprefix("#") for address in reader.addresses if address.startswith("#")} <= anchors
+    anchors = re.findall(r'id="([a-z0-9-]+)"', PAGES["index.html"])
+    assert len(anchors) == len(set(anchors))
+    assert {address.removeprefix("#") for address in reader.addresses if address.startswith("#")} <= set(anchors)
     assert "@media print" in PAGES["index.html"]
     for chapter in ("Event catalogue", "Field reference", "Who answers for each log class", "Topics", "Examples", "Glossary"):
         assert f">{chapter}</h2>" in PAGES["index.html"] and f">{chapter}</a></li>" in PAGES["index.html"]
