@@ -7,11 +7,7 @@ STAMP := $(VENV)/.set-up
 SEALTRAIL := $(BIN)/sealtrail
 
 .DEFAULT_GOAL := $(STAMP)
-<<<<<<< HEAD
-.PHONY: help set-up up down status reset compose test demo kills fuzz tamper bench-verify lint format docs lock clean
-=======
-.PHONY: help set-up up down status reset compose test demo kills fuzz spooltest tamper bench-verify lint format lock clean
->>>>>>> spool
+.PHONY: help set-up up down status reset compose test demo kills fuzz spooltest leaktest tamper bench-verify bench-producer lint format docs lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -62,6 +58,9 @@ tamper: $(STAMP) ## Damage an archive in every bit of a segment and 10,000 times
 bench-verify: $(STAMP) ## Seals a second that verification takes, which stage binds, and memory up to ten million seals
 	@$(BIN)/python -m bench.verifying
 	@$(BIN)/python -m bench.verifying --memory
+
+bench-producer: $(STAMP) ## What emit() costs, and events a second against fastavro and confluent_kafka alone
+	@$(BIN)/python -m bench.producing
 
 lint: $(STAMP) ## Check style, types, the arrows between packages, and schemas against every released version
 	@$(BIN)/ruff check .

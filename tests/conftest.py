@@ -15,6 +15,7 @@ from itertools import count
 from pathlib import Path
 from typing import TypeVar
 
+import hypothesis
 import pytest
 import structlog
 
@@ -35,6 +36,10 @@ T = TypeVar("T")
 
 _numbers = count(1)
 
+
+# Nothing here is timed: on a busy machine drawing an example, or running one, may take as long as it likes.
+hypothesis.settings.register_profile("suite", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("suite")
 
 # A thread that outlives its test must not log into what the next one reads as a command's output.
 structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.__stderr__))

@@ -256,6 +256,45 @@ def test_a_forked_child_can_neither_use_nor_hold_its_parents_spool(tmp_path: Pat
     assert ended == 0
 
 
+def test_both_file_systems_keep_the_interface_that_the_spool_relies_on(where: tuple[Path, Files]) -> None:
+    directory, files = where
+    files.make_directory(directory)
+    files.make_directory(directory)
+    a, b = directory / "a", directory / "b"
+    file = files.create(a)
+    file.write(0, b"0123456789")
+    file.write(8, b"89ab")
+    file.sync()
+    assert (file.size(), file.read(0, 99), file.read(4, 3), file.read(50, 1)) == (
+        12,
+        b"0123456789ab"[:8] + b"89ab",
+        b"456",
+        b"",
+    )
+    file.truncate(3)
+    file.write(5, b"x")
+    assert file.read(0, 9) == b"012\0\0x"
+    files.create(b).close()
+    files.rename(a, b)
+    files.sync_directory(directory)
+    assert files.names(directory) == ["b"]
+    assert files.open(b).read(0, 3) == b"012"
+    replaced = files.create(b)
+    assert (replaced.size(), file.size()) == (0, 6)  # another file; the old one lives as long as it is open
+    files.remove(b)
+    assert files.names(directory) == []
+    for missing in (files.open, files.remove):
+        with pytest.raises(FileNotFoundError):
+            missing(a)
+    first = files.lock(directory / "lock")
+    assert first is not None
+    assert first.held
+    assert files.lock(directory / "lock") is None
+    first.release()
+    assert not first.held
+    assert files.lock(directory / "lock") is not None
+
+
 APPENDER = """
 import sys
 from pathlib import Path

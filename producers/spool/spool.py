@@ -296,7 +296,7 @@ class Spool:
     def _begin(self) -> None:
         """Begin a file at the durable position with all that is pending; it is all durable then."""
         first = self._marks.now.durable
-        self._reader.close()  # it may have the file open that is replaced
+        self._reader.forget(first)  # nothing of it was durable: what replaces it begins anew
         try:
             self._file, self._cipher, size = self._folder.begun(first, first, self._pending)
         except OSError as error:
@@ -352,9 +352,9 @@ class Spool:
         try:
             # First the marks: without them the first file that is left would look as if one before it were missing.
             self._marks.make_durable()
-            self._reader.close()
             # Gone or, after a crash, some of them back: they lie before the released position and are removed again.
             for piece in list(self._pieces[:count]):
+                self._reader.forget(piece.first)
                 self._files.remove(self._directory / file_name(piece.first))
                 self._pieces.remove(piece)
         except (OSError, TransientError) as error:
