@@ -221,7 +221,6 @@ class _Encoder:
         return bytes([*(group | 0x80 for group in groups[:-1]), groups[-1]])
 
 
-<<<<<<< HEAD
 # -- schemas: versions of one record within the contract's subset
 
 _MARKS: dict[str, dict[str, Any]] = {
@@ -297,6 +296,4 @@ def values_of(text: str) -> st.SearchStrategy[Event]:
     return values(field_tree(text), {})
 
 
-=======
->>>>>>> spool
 spooled = st.builds(Spooled, st.binary(max_size=60), st.lists(st.tuples(texts, st.binary(max_size=9)), max_size=4).map(tuple))

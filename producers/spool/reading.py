@@ -43,14 +43,11 @@ class Reader:
         """The offset in the open file behind what was read last."""
         return self._at
 
-<<<<<<< HEAD
-=======
     def forget(self, first: int) -> None:
         """Let go of the file that begins at `first`, if it is the open one: it is replaced or removed."""
         if first == self._first:
             self.close()
 
->>>>>>> spool
     def close(self) -> None:
         """Let go of the open file."""
         if self._file is not None:
