@@ -40,7 +40,7 @@ _Rule = Callable[[Any], str | None]  # what is wrong with a value of the right t
 
 def _uuid7(value: bytes) -> str | None:
     """RFC 9562 §5.7: version 7, variant 10."""
-    return None if value[6] >> 4 == 7 and value[8] >> 6 == 2 else "not a UUIDv7"
+    return None if len(value) == 16 and value[6] >> 4 == 7 and value[8] >> 6 == 2 else "not a UUIDv7"
 
 
 def _not_negative(value: int) -> str | None:

@@ -129,6 +129,12 @@ BAD = [
 ]
 
 
+@pytest.mark.parametrize("size", [0, 6, 15, 17])
+def test_bytes_of_another_length_are_no_uuid_whoever_asks_the_rule_first(size: int) -> None:
+    """The one pass of `schemas.admission` asks it before it looks at the size."""
+    assert RULES["event_id"](bytes(size)) == "not a UUIDv7"
+
+
 @pytest.mark.parametrize(("path", "value", "problem"), BAD, ids=[f"{path}-{i}" for i, (path, _, _) in enumerate(BAD)])
 def test_a_bad_value_is_refused_at_its_field(path: str, value: object, problem: str) -> None:
     with pytest.raises(ContractError) as caught:

@@ -138,7 +138,8 @@ def _escaped(text: str) -> str:
 def _html(block: Block) -> str:
     match block:
         case Heading(level, text):
-            return f'<h{level} id="{block.anchor}">{_inline(text)}</h{level}>\n' if level > 1 else ""
+            anchor = f' id="{block.anchor}"' if level == 2 else ""  # what is linked to; sections of one name are many
+            return f"<h{level}{anchor}>{_inline(text)}</h{level}>\n" if level > 1 else ""
         case Paragraph(text):
             return f"<p>{_inline(text)}</p>\n"
         case Code(text, _):

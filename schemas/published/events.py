@@ -2,6 +2,7 @@
 
     "chat.login.{succeeded,failed}"     these two
     "detection.*"                       any further words
+    "*.message.sent"                    of any connector's system: chat.message.sent
 
 What the class policy says of an event is asked of the policy, for each way in which it can end: nothing of it stands in the
 file. Not here: the pages (`schemas.published.pages`), the examples (`schemas.published.examples`).
@@ -27,7 +28,9 @@ from sealtrail.errors import ConfigError
 TENANT, REGION = "acme", "eu-central"  # of examples and questions to the policy
 NOBODY = "nobody"  # the source of names that are reserved
 EMITTER = "emitter"  # every source, of itself
-_NAME = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*(\.\*|(\.)?\{[a-z0-9_]+(,[a-z0-9_]+)*\})?")
+KIT = "kit"  # any connector, in the words of producers/kit
+SYSTEM = "chat"  # stands for its system in examples and questions to the policy
+_NAME = re.compile(r"(\*\.)?[a-z0-9_]+(\.[a-z0-9_]+)*(\.\*|(\.)?\{[a-z0-9_]+(,[a-z0-9_]+)*\})?")
 _TREE = field_tree(AUDIT_EVENT.text)
 _FIELDS = dict(_TREE.fields)
 
@@ -55,6 +58,8 @@ class _Event(_Table):
     fills: list[str] = []
     results: _Names
     effects: _Names
+    extension: str | None = None
+    tenant: str | None = None
     example: dict[str, str | int | bool] = {}
     without: list[str] = []
 
@@ -70,7 +75,8 @@ class Entry:
     """One line of the catalogue.
 
     Attributes:
-        name: as stated; `names` are the events that it stands for, `prefix` what any further words follow, or None.
+        name: as stated; `names` are the events that it stands for, a first `*.` for any system's; `prefix` what any further
+            words follow, or None.
         source, title: who states it, and in words.
         fills: the event's fields that it fills, beyond those that every event has; `common` are those of its source.
         extension: full name of the extension, where it fills one.
@@ -103,12 +109,25 @@ class Entry:
 
     def covers(self, event_name: str) -> bool:
         """Whether an event of that name is of this line."""
-        return event_name in self.names or (self.prefix is not None and event_name.startswith(self.prefix))
+        return self.rank(event_name) is not None
+
+    def rank(self, event_name: str) -> int | None:
+        """How closely it names an event: 0 itself, 1 for any system, 2 by its beginning; None: it is another's."""
+        if event_name in self.names:
+            return 0
+        if f"*.{event_name.partition('.')[2]}" in self.names:
+            return 1
+        return 2 if self.prefix is not None and event_name.startswith(self.prefix) else None
 
     @property
     def one(self) -> str:
         """A name that it covers, for examples and questions."""
-        return self.names[0] if self.names else f"{self.prefix}example"
+        return self.some[0]
+
+    @property
+    def some(self) -> tuple[str, ...]:
+        """Names that it covers: all, where they can be told."""
+        return tuple(name.replace("*", SYSTEM) for name in self.names) or (f"{self.prefix}example",)
 
 
 def load() -> tuple[Entry, ...]:
@@ -142,9 +161,9 @@ def parse(text: str) -> tuple[Entry, ...]:
 
 
 def find(entries: Iterable[Entry], event_name: str, family: str) -> Entry | None:
-    """The line of an event: one that names it before one that ends in `.*`."""
-    found = [entry for entry in entries if entry.family == family and entry.covers(event_name)]
-    return min(found, key=lambda entry: event_name not in entry.names, default=None)
+    """The line of an event, the one that names it most closely."""
+    found = [(rank, entry) for entry in entries if entry.family == family and (rank := entry.rank(event_name)) is not None]
+    return min(found, key=lambda each: each[0], default=(None, None))[1]
 
 
 def decisions(entry: Entry, policy: Policy) -> tuple[tuple[tuple[str, ...], Decision], ...]:
@@ -155,7 +174,7 @@ def decisions(entry: Entry, policy: Policy) -> tuple[tuple[tuple[str, ...], Deci
     """
     found: list[tuple[list[str], Decision]] = []
     for result in entry.results:
-        said = {policy.decide(_question(entry, name, result)) for name in entry.names or (entry.one,)}
+        said = {policy.decide(_question(entry, name, result)) for name in entry.some}
         if len(said) > 1:
             raise ConfigError(f"event catalogue: {entry.name}: the policy decides differently on its names")
         decision = said.pop()
@@ -188,8 +207,9 @@ def _entry(event: _Event, sources: Mapping[str, _Source], extensions: frozenset[
     _known(event.name, "family", (event.family,), _FIELDS["event_type"].symbols)
     _known(event.name, "results", event.results, _FIELDS["result"].symbols)
     _known(event.name, "effects", event.effects, _FIELDS["effect"].symbols)
-    if source.extension is not None:
-        _known(event.name, "extension", (source.extension,), extensions)
+    extension = event.extension or source.extension
+    if extension is not None:
+        _known(event.name, "extension", (extension,), extensions)
     names, prefix = _expanded(event.name)
     return Entry(
         name=event.name,
@@ -203,8 +223,8 @@ def _entry(event: _Event, sources: Mapping[str, _Source], extensions: frozenset[
         common=tuple(source.fills),
         results=tuple(event.results),
         effects=tuple(event.effects),
-        extension=source.extension if "extension" in fills else None,
-        tenant=source.tenant,
+        extension=extension if "extension" in fills else None,
+        tenant=event.tenant or source.tenant,
         machine=source.machine,
         example=tuple(event.example.items()),
         without=tuple(event.without),

@@ -16,7 +16,7 @@ from schemas.contract import Contract
 from schemas.evolution.linting import example_of
 from schemas.evolution.released import full_name
 from schemas.fields import Node, field_tree
-from schemas.published.events import EMITTER, REGION, Entry
+from schemas.published.events import EMITTER, KIT, REGION, Entry
 from schemas.redact import REDACTION_POLICY, RedactionCheck, Redactor
 from schemas.registry import AUDIT_EVENT, packaged_registry
 from sealtrail.avro import Codec
@@ -51,17 +51,19 @@ def event_of(entry: Entry) -> dict[str, Any]:
         "event_type": entry.family,
         "result": entry.results[0],
         "effect": entry.effects[0],
-        "emitter": {**event["emitter"], "source": event["emitter"]["source"] if entry.source == EMITTER else entry.source},
+        "emitter": {
+            **event["emitter"],
+            "source": event["emitter"]["source"] if entry.source in (EMITTER, KIT) else entry.source,
+        },
         "redaction": {"status": "NONE", "policy": REDACTION_POLICY, "fields": []},
     }
     if entry.machine:
         event["actor"] = {"kind": "SYSTEM", "id": event["emitter"]["source"], "display": None}
-    if entry.extension is not None:
-        codec = _extension(entry.extension)
-        event["extension"] = example_value(field_tree(codec.text))
+    codec = None if entry.extension is None else _extension(entry.extension)
+    event["extension"] = None if codec is None else example_value(field_tree(codec.text))
     for path, value in (*entry.example, *((path, None) for path in entry.without)):
         _put(event, path, value)
-    if entry.extension is not None:
+    if codec is not None:
         event["extension"] = {"schema": codec.sha256, "payload": codec.encode_body(event["extension"])}
     return event
 

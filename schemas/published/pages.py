@@ -52,7 +52,7 @@ def published(values: Mapping[str, str]) -> dict[str, str]:
         "topics.md": [*_topics(topics, values)],
     }
     glossary = (resources.files("schemas") / "glossary.md").read_text("utf-8")
-    whole = [*(block for blocks in chapters.values() for block in blocks), *_examples(examples), *_lowered(parse(glossary))]
+    whole = [*(block for blocks in chapters.values() for block in blocks), *_examples(examples), *parse(glossary)]
     extensions = {name: text for name, text in texts.items() if name != EVENT}
     return {
         **{name: markdown(blocks) for name, blocks in chapters.items()},
@@ -72,10 +72,11 @@ def _events(entries: Iterable[Entry], policy: Policy) -> Iterator[Block]:
     yield Heading(1, "Event catalogue")
     yield Paragraph(f"Every event that connectors and the trail itself state. {_MADE}")
     yield Paragraph(
-        "`{a,b}` stands for one of these words, a last `.*` for any. The class, whether the seal is *signed*, and where the "
-        "record goes are what the packaged class policy says; where that depends on how the act ended, each way has its line. "
-        "Every event has id, name, tenant, emitter, region, type, time, result, effect, redaction and actor; the column "
-        "*fills besides* names what it has beyond those and the fields of its source, when it is known."
+        "`{a,b}` stands for one of these words, a last `.*` for any, a first `*.` for the name of a connector's system. The "
+        "class, whether the seal is *signed*, and where the record goes are what the packaged class policy says; where that "
+        "depends on how the act ended, each way has its line. Every event has id, name, tenant, emitter, region, type, time, "
+        "result, effect, redaction and actor; the column *fills besides* names what it has beyond those and the fields of its "
+        "source, when it is known."
     )
     titles: dict[str, list[Entry]] = {}
     for entry in entries:
