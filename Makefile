@@ -7,7 +7,7 @@ STAMP := $(VENV)/.set-up
 SEALTRAIL := $(BIN)/sealtrail
 
 .DEFAULT_GOAL := $(STAMP)
-.PHONY: help set-up up down status reset compose test demo kills fuzz tamper bench-verify lint format lock clean
+.PHONY: help set-up up down status reset compose test demo kills fuzz tamper leaktest bench-verify lint format lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -51,6 +51,9 @@ fuzz: $(STAMP) ## Every parser of evidence against hostile bytes, for longer tha
 
 tamper: $(STAMP) ## Damage an archive in every bit of a segment and 10,000 times at random; each must be found (an hour or two)
 	@$(BIN)/python -m tests.tamper $(TAMPER)
+
+leaktest: $(STAMP) ## 10,000 events with planted names, mails and secrets; each must be in no store, in clear or encoded
+	@$(BIN)/python -m tests.leaks $(LEAKS)
 
 bench-verify: $(STAMP) ## Seals a second that verification takes, which stage binds, and memory up to ten million seals
 	@$(BIN)/python -m bench.verifying

@@ -166,6 +166,7 @@ def _credentials(r: Random) -> list[Form]:
     token, password = some(r, URL, 40), some(r, ALNUM + "!#$%^*+", 14)
     pair = base64.b64encode(f"user{r.randrange(10**6)}:{password}".encode()).decode()
     plain = some(r, ALNUM, 16)
+    phrase = " ".join(some(r, string.ascii_lowercase, 7) for _ in range(4))
     return [
         _of("jwt", jwt(r)),
         _of("jwt", jwt(r, "none").rpartition(".")[0] + "."),
@@ -176,6 +177,10 @@ def _credentials(r: Random) -> list[Form]:
         _of("url-password", f"https://deploy:{plain}@git.example.com/x.git", plain),
         *(_of("assigned-secret", f"{name}={plain}", plain) for name in ("password", "DB_PASSWORD", "client_secret", "api_key")),
         _of("assigned-secret", json.dumps({"password": plain}), plain),
+        _of("assigned-secret", f'password: "{phrase}"', phrase),
+        _of("assigned-secret", f"passphrase = '{phrase}'", phrase),
+        _of("assigned-secret", f"<soap:Password>{phrase}</soap:Password>", phrase),
+        _of("assigned-secret", f"deploy --dry-run --client-secret {plain} --now", plain),
         _of("stated-secret", f"password: {password}", password),
         _of("stated-secret", f"secret: {plain}", plain),
         _of("stated-secret", f"api key is {plain}", plain),
