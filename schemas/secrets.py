@@ -66,13 +66,19 @@ class Hit:
     shape: str
 
 
+def _latin1() -> re2.Options:
+    """Any byte is a character. Without it RE2 takes patterns as UTF-8, and no class and no dot matches what is none."""
+    options = re2.Options()
+    options.encoding = re2.Options.Encoding.LATIN1
+    return options
+
+
 def _hints() -> re2.Set:
     """All hints in one automaton; the last is that of characters that `_FOLDED` folds.
 
     A set never gives up for slowness (RE2's DFA does only where an NFA can take over); its memory is enough for its states.
     """
-    options = re2.Options()
-    options.encoding = re2.Options.Encoding.LATIN1
+    options = _latin1()
     options.never_capture = True
     options.max_mem = 64 << 20
     made = re2.Set.SearchSet(options)
@@ -85,7 +91,7 @@ def _hints() -> re2.Set:
 
 _SET = _hints()
 _TRICKS = len(SHAPES)
-_PATTERNS = [re2.compile(shape.pattern) for shape in SHAPES]  # bytes: RE2 reads them as Latin-1
+_PATTERNS = [re2.compile(shape.pattern, _latin1()) for shape in SHAPES]
 
 
 def suspicious(data: bytes) -> bool:
@@ -109,8 +115,7 @@ def find(text: str) -> tuple[Hit, ...]:
     folded, places = _fold(text)
     if _TRICKS in hinted:
         hinted = _hinted(folded.encode("utf-8", "surrogatepass"))
-    # One byte a code point, so that positions agree; what Latin-1 lacks is part of no shape.
-    found = _hits(folded.encode("latin-1", "replace"), sorted(index for index in hinted if index < _TRICKS))
+    found = _hits(_one_byte_each(folded), sorted(index for index in hinted if index < _TRICKS))
     return tuple(Hit(places[hit.start], places[hit.end - 1] + 1, hit.shape) for hit in found)
 
 
@@ -143,6 +148,14 @@ def _fold(text: str) -> tuple[str, range | list[int]]:
             folded.append(seen)
             places.append(place)
     return "".join(folded), places
+
+
+def _one_byte_each(text: str) -> bytes:
+    """The text with one byte a code point, so that positions agree; what is not ASCII is some byte that is not either."""
+    try:
+        return text.encode("latin-1")
+    except UnicodeEncodeError:
+        return bytes(code if code < 0x100 else 0x80 | code & 0x7F for code in map(ord, text))
 
 
 def _hits(data: bytes, shapes: list[int]) -> list[Hit]:

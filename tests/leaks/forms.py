@@ -93,11 +93,11 @@ def pgp(random: Random) -> str:
     return f"-----BEGIN PGP PRIVATE KEY BLOCK-----\n\n{body}\n={some(random, ALNUM, 4)}\n-----END PGP PRIVATE KEY BLOCK-----"
 
 
-def putty(random: Random) -> str:
-    """PuTTY's own file, its private lines in clear or encrypted."""
-    lines = "\n".join(some(random, ALNUM + "+/", 64) for _ in range(2))
-    head = f"PuTTY-User-Key-File-3: ssh-ed25519\nEncryption: none\nComment: c\nPublic-Lines: 2\n{lines}"
-    return f"{head}\nPrivate-Lines: 2\n{lines}\nPrivate-MAC: {some(random, HEX, 64)}"
+def putty(random: Random) -> tuple[str, str]:
+    """PuTTY's own file, and its private lines."""
+    public, private = ("\n".join(some(random, ALNUM + "+/", 64) for _ in range(2)) for _ in range(2))
+    head = f"PuTTY-User-Key-File-3: ssh-ed25519\nEncryption: none\nComment: c\nPublic-Lines: 2\n{public}"
+    return f"{head}\nPrivate-Lines: 2\n{private}\nPrivate-MAC: {some(random, HEX, 64)}", private
 
 
 def _of(shape: str, text: str, secret: str | None = None) -> Form:
@@ -186,7 +186,7 @@ def _credentials(r: Random) -> list[Form]:
         _of("stated-secret", f"api key is {plain}", plain),
         _of("private-key", pem(r)),
         _of("private-key", pgp(r)),
-        _of("putty-key", putty(r)),
+        _of("putty-key", *putty(r)),
     ]
 
 
