@@ -28,7 +28,8 @@ _DIGITS = re.compile(rb"[0-9 +-]*")
 def needles(value: str) -> set[bytes]:
     """What tells that a value stands somewhere."""
     clear = value.encode()
-    found = set(_pieces(clear)) | set(_pieces(clear.lower()))
+    found = set(_pieces(clear))
+    found |= {piece.lower() for piece in found}  # as an index has them
     start = len(clear) // 2 if len(clear) > 2 * WHOLE else 0  # of a long one its middle: beginnings are alike
     core = clear[start : start + WHOLE]
     text = core.decode("utf-8", "ignore")
