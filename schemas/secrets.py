@@ -110,13 +110,13 @@ def may_hold_secret(data: bytes) -> bool:
 def find(text: str) -> tuple[Hit, ...]:
     """The secrets in a text, in order; none overlap."""
     hinted = _hinted(text.encode("utf-8", "surrogatepass"))
-    if not hinted:
-        return ()
-    folded, places = _fold(text)
+    found = _hits(text, hinted) if hinted else []
     if _TRICKS in hinted:
-        hinted = _hinted(folded.encode("utf-8", "surrogatepass"))
-    found = _hits(_one_byte_each(folded), sorted(index for index in hinted if index < _TRICKS))
-    return tuple(Hit(places[hit.start], places[hit.end - 1] + 1, hit.shape) for hit in found)
+        # As written as well as as seen: what has no width may stand in a secret, or part it from a word.
+        folded, places = _fold(text)
+        seen = _hits(folded, _hinted(folded.encode("utf-8", "surrogatepass")))
+        found += [Hit(places[hit.start], places[hit.end - 1] + 1, hit.shape) for hit in seen]
+    return tuple(_merged(found))
 
 
 def redact(text: str) -> tuple[str, tuple[str, ...]]:
@@ -137,10 +137,8 @@ def _hinted(data: bytes) -> list[int]:
     return list(_SET.Match(data) or ())
 
 
-def _fold(text: str) -> tuple[str, range | list[int]]:
+def _fold(text: str) -> tuple[str, list[int]]:
     """The text as a reader sees it, and for each of its code points the position it came from."""
-    if text.isascii():
-        return text, range(len(text))
     folded, places = [], []
     for place, character in enumerate(text):
         seen = _FOLDED.get(character, character)
@@ -158,16 +156,21 @@ def _one_byte_each(text: str) -> bytes:
         return bytes(code if code < 0x100 else 0x80 | code & 0x7F for code in map(ord, text))
 
 
-def _hits(data: bytes, shapes: list[int]) -> list[Hit]:
-    """The hits of some shapes in the pieces between marks; overlapping ones are one, under the first shape's name."""
-    found: list[Hit] = []
-    at = 0
+def _hits(text: str, hinted: list[int]) -> list[Hit]:
+    """The hits of the shapes that are hinted at, in the pieces between marks, by shape."""
+    data, found, at = _one_byte_each(text), list[Hit](), 0
+    shapes = sorted(index for index in hinted if index < _TRICKS)
     for mark in [*_MARKS.finditer(data), None]:
         end = len(data) if mark is None else mark.start()
         for index in shapes:
             name = SHAPES[index].name
             found += [Hit(at + first, at + last, name) for first, last in _spans(index, data[at:end])]
         at = end if mark is None else mark.end()
+    return found
+
+
+def _merged(found: list[Hit]) -> list[Hit]:
+    """The hits in order; overlapping ones are one, under the name of the first shape."""
     found.sort(key=lambda hit: hit.start)  # stable: of those at one place the first shape comes first
     merged: list[Hit] = []
     for hit in found:

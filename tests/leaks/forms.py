@@ -238,6 +238,7 @@ CONTEXTS = (
     "@!",
     "@?",
     "@\u200b",
+    "x\u200b@\u200bx",
     "env:\n  - name: X\n    value: @\n",
     "error while calling the service with @ (attempt 3 of 5)",
     "|@|",
