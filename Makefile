@@ -55,6 +55,9 @@ spooltest: $(STAMP) ## The producer's spool through crashes, power losses, cut f
 tamper: $(STAMP) ## Damage an archive in every bit of a segment and 10,000 times at random; each must be found (an hour or two)
 	@$(BIN)/python -m tests.tamper $(TAMPER)
 
+leaktest: $(STAMP) ## 10,000 events with planted names, mails and secrets; each must be in no store, in clear or encoded
+	@$(BIN)/python -m tests.leaks $(LEAKS)
+
 bench-verify: $(STAMP) ## Seals a second that verification takes, which stage binds, and memory up to ten million seals
 	@$(BIN)/python -m bench.verifying
 	@$(BIN)/python -m bench.verifying --memory

@@ -160,10 +160,10 @@ SHAPES: tuple[Shape, ...] = (
     # AWS IAM user guide, "Manage access keys": 40 characters, known by what stands before them alone.
     Shape(
         "aws-secret-key",
-        rb"(?i)aws|secret[ _-]?(?:access)?[ _-]?key",
-        rb"(?i:\baws[a-z0-9 _.-]{0,40}|secret[ _-]?(?:access)?[ _-]?key)[\"'\\]{0,2}"
-        rb"(?:\s{0,3}(?:=>|[:=])|\s+is|</[A-Za-z]{1,30}><[A-Za-z]{1,30}>)?"
-        rb"\s{0,3}[\"'\\>]{0,2}([A-Za-z0-9/+]{40})(?:[^A-Za-z0-9/+=]|\z)",
+        rb"(?i)(?:aws[a-z0-9 _.-]{0,40}|secret[ _-]?(?:access)?[ _-]?key)(?:[\"'\\:=>\s]|</)",
+        rb"(?i:\baws[a-z0-9 _.-]{0,40}|secret[ _-]?(?:access)?[ _-]?key)"
+        rb"(?:[\"'\\:=>\s]{1,8}(?:is\s{1,3})?|</[A-Za-z]{1,30}>\s{0,3}<[A-Za-z]{1,30}>)[\"'\\]{0,2}"
+        rb"([A-Za-z0-9/+]{40})(?:[^A-Za-z0-9/+=]|\z)",
         _has_both_cases,
     ),
     # Google Cloud docs, "Manage API keys"; Google Identity docs, OAuth clients, access and refresh tokens.
@@ -247,7 +247,7 @@ SHAPES: tuple[Shape, ...] = (
     # RFC 9110 §11.6.2, RFC 6750 §2.1, RFC 7617 §2.
     Shape(
         "bearer-token",
-        rb"(?i)bearer",
+        rb"(?i)bearer(?:\s|%20|\+|\\u0020)",
         rb"(?i)\bbearer(?:\s|%20|\+|\\u0020){1,3}[\"'\\]{0,2}([A-Za-z0-9._~+/-]{12,}=*)",
         _has_digit,
     ),
@@ -259,14 +259,43 @@ SHAPES: tuple[Shape, ...] = (
         rb"(?i)\b[a-z][a-z0-9+.-]{1,30}://[^\s/?#:@\"'<>\[\]]{0,256}:([^\s/?#@\"'<>\[\]]{1,512})@[A-Za-z0-9\[]",
         _is_url_password,
     ),
-    # No standard: configuration, queries, JSON. Tight (`password=x`, `"password":"x"`): whatever is no placeholder.
-    # Loose (`password: x`, `password is x`): what no prose has.
+    # No standard: configuration, queries, JSON, XML, command lines. Tight (`password=x`, `"password":"x"`): whatever is no
+    # placeholder, all of it if it is quoted. Loose (`password: x`, `password is x`): what no prose has.
     Shape(
         "assigned-secret",
-        rb"(?i)" + _SECRET_WORD + rb"[\"'\\]{0,4}(?:=|%3D|\s{0,3}:)",
+        rb"(?i)" + _SECRET_WORD + rb"[\"'\\]{0,4}(?:=|%3D|\s{0,3}[:=])",
         rb"(?i:" + _SECRET_WORD + rb"(?:[\"'\\]{0,4}(?:=|%3D)[\"'\\]{0,4}|[\"'\\]{1,4}\s{0,3}:\s{0,3}[\"'\\]{1,4}))"
         rb"([^\s\"'\\,;&<>\[\](){}]{4,512})",
         _is_value,
+    ),
+    *(
+        Shape(
+            "assigned-secret",
+            rb"(?i)" + _SECRET_WORD + rb"[\"'\\]{0,4}\s{0,3}[:=]{1,2}>?\s{0,3}\\?" + quote,
+            rb"(?i:"
+            + _SECRET_WORD
+            + rb"[\"'\\]{0,4}\s{0,3}(?:=>|:=|[:=])\s{0,3})\\?"
+            + quote
+            # to the closing quote; a quote, a mark or a line's end within means that it is another thing
+            + rb"([^\n\\\["
+            + quote
+            + rb"]{4,512})\\?"
+            + quote,
+            _is_value,
+        )
+        for quote in (b'"', b"'")
+    ),
+    Shape(
+        "assigned-secret",
+        rb"(?i)" + _SECRET_WORD + rb">",
+        rb"(?i:<[a-z0-9:._-]{0,40}" + _SECRET_WORD + rb">)([^<>\[]{4,512})</",
+        _is_value,
+    ),
+    Shape(
+        "assigned-secret",
+        rb"(?i)--[a-z-]{0,40}" + _SECRET_WORD + rb"\s",
+        rb"(?i:--[a-z-]{0,40}" + _SECRET_WORD + rb"\s{1,3}[\"']?)([^-\s\"'\\,;&<>\[\](){}][^\s\"'\\,;&<>\[\](){}]{3,512})",
+        _is_strong_value,
     ),
     Shape(
         "stated-secret",

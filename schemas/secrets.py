@@ -66,13 +66,19 @@ class Hit:
     shape: str
 
 
+def _latin1() -> re2.Options:
+    """Any byte is a character. Without it RE2 takes patterns as UTF-8, and no class and no dot matches what is none."""
+    options = re2.Options()
+    options.encoding = re2.Options.Encoding.LATIN1
+    return options
+
+
 def _hints() -> re2.Set:
     """All hints in one automaton; the last is that of characters that `_FOLDED` folds.
 
     A set never gives up for slowness (RE2's DFA does only where an NFA can take over); its memory is enough for its states.
     """
-    options = re2.Options()
-    options.encoding = re2.Options.Encoding.LATIN1
+    options = _latin1()
     options.never_capture = True
     options.max_mem = 64 << 20
     made = re2.Set.SearchSet(options)
@@ -85,7 +91,7 @@ def _hints() -> re2.Set:
 
 _SET = _hints()
 _TRICKS = len(SHAPES)
-_PATTERNS = [re2.compile(shape.pattern) for shape in SHAPES]  # bytes: RE2 reads them as Latin-1
+_PATTERNS = [re2.compile(shape.pattern, _latin1()) for shape in SHAPES]
 
 
 def suspicious(data: bytes) -> bool:
@@ -104,14 +110,13 @@ def may_hold_secret(data: bytes) -> bool:
 def find(text: str) -> tuple[Hit, ...]:
     """The secrets in a text, in order; none overlap."""
     hinted = _hinted(text.encode("utf-8", "surrogatepass"))
-    if not hinted:
-        return ()
-    folded, places = _fold(text)
+    found = _hits(text, hinted) if hinted else []
     if _TRICKS in hinted:
-        hinted = _hinted(folded.encode("utf-8", "surrogatepass"))
-    # One byte a code point, so that positions agree; what Latin-1 lacks is part of no shape.
-    found = _hits(folded.encode("latin-1", "replace"), sorted(index for index in hinted if index < _TRICKS))
-    return tuple(Hit(places[hit.start], places[hit.end - 1] + 1, hit.shape) for hit in found)
+        # As written as well as as seen: what has no width may stand in a secret, or part it from a word.
+        folded, places = _fold(text)
+        seen = _hits(folded, _hinted(folded.encode("utf-8", "surrogatepass")))
+        found += [Hit(places[hit.start], places[hit.end - 1] + 1, hit.shape) for hit in seen]
+    return tuple(_merged(found))
 
 
 def redact(text: str) -> tuple[str, tuple[str, ...]]:
@@ -132,10 +137,8 @@ def _hinted(data: bytes) -> list[int]:
     return list(_SET.Match(data) or ())
 
 
-def _fold(text: str) -> tuple[str, range | list[int]]:
+def _fold(text: str) -> tuple[str, list[int]]:
     """The text as a reader sees it, and for each of its code points the position it came from."""
-    if text.isascii():
-        return text, range(len(text))
     folded, places = [], []
     for place, character in enumerate(text):
         seen = _FOLDED.get(character, character)
@@ -145,16 +148,29 @@ def _fold(text: str) -> tuple[str, range | list[int]]:
     return "".join(folded), places
 
 
-def _hits(data: bytes, shapes: list[int]) -> list[Hit]:
-    """The hits of some shapes in the pieces between marks; overlapping ones are one, under the first shape's name."""
-    found: list[Hit] = []
-    at = 0
+def _one_byte_each(text: str) -> bytes:
+    """The text with one byte a code point, so that positions agree; what is not ASCII is some byte that is not either."""
+    try:
+        return text.encode("latin-1")
+    except UnicodeEncodeError:
+        return bytes(code if code < 0x100 else 0x80 | code & 0x7F for code in map(ord, text))
+
+
+def _hits(text: str, hinted: list[int]) -> list[Hit]:
+    """The hits of the shapes that are hinted at, in the pieces between marks, by shape."""
+    data, found, at = _one_byte_each(text), list[Hit](), 0
+    shapes = sorted(index for index in hinted if index < _TRICKS)
     for mark in [*_MARKS.finditer(data), None]:
         end = len(data) if mark is None else mark.start()
         for index in shapes:
             name = SHAPES[index].name
             found += [Hit(at + first, at + last, name) for first, last in _spans(index, data[at:end])]
         at = end if mark is None else mark.end()
+    return found
+
+
+def _merged(found: list[Hit]) -> list[Hit]:
+    """The hits in order; overlapping ones are one, under the name of the first shape."""
     found.sort(key=lambda hit: hit.start)  # stable: of those at one place the first shape comes first
     merged: list[Hit] = []
     for hit in found:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 import itertools
 import json
+import re
 import time
 from pathlib import Path
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from schemas import secrets
@@ -133,6 +134,32 @@ def test_no_hit_escapes_the_scan_of_the_bytes_that_hold_it(form: Form, before: s
     text = before + form.text + after
     if find(text):
         assert suspicious(text.encode()) and suspicious(b"\x30" + text.encode() + b"\x30")
+
+
+@pytest.mark.parametrize("index", range(len(SHAPES)), ids=[f"{at}-{shape.name}" for at, shape in enumerate(SHAPES)])
+@settings(max_examples=15, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_a_shape_has_its_hint_wherever_it_is_found(index: int, data: st.DataObject) -> None:
+    """Drawn from the pattern itself: what is looked for only if the hint is there must always have it."""
+    drawn = data.draw(st.from_regex(re.compile(SHAPES[index].pattern.replace(rb"\z", rb"\Z"))))
+    if list(secrets._spans(index, drawn)):
+        assert index in secrets._hinted(drawn) and index in secrets._hinted(b"\x41" + drawn + b"\x30")
+
+
+OTHER_LETTERS = [
+    ("assigned-secret", "password=zürich-straße-9", "[secret:assigned-secret]"),
+    ("assigned-secret", 'password: "日本語の秘密の言葉"', "[secret:assigned-secret]"),
+    ("url-password", "ftp://é:ñandú9@host/", "[secret:url-password]"),
+    ("private-key", "-----BEGIN RSA PRIVATE KEY----- żółć \U0001f511 -----END RSA PRIVATE KEY-----", "[secret:private-key]"),
+    ("private-key", "-----BEGIN PRIVATE KEY----- cut off é", "[secret:private-key]"),
+]
+
+
+@pytest.mark.parametrize(("shape", "text", "mark"), OTHER_LETTERS, ids=[text[:20] for _, text, _ in OTHER_LETTERS])
+def test_letters_of_any_script_within_a_secret_go_with_it(shape: str, text: str, mark: str) -> None:
+    redacted, shapes = redact(f"früher {text} später")
+    assert shapes == (shape,) and mark in redacted
+    assert not any(part in redacted for part in ("straße", "秘密", "ñandú", "żółć", "cut off"))
 
 
 @given(st.lists(st.sampled_from(FORMS), min_size=1, max_size=3), texts)

@@ -14,6 +14,7 @@ import json
 import socket
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from random import Random
 from urllib.request import urlopen
@@ -34,7 +35,7 @@ from schemas.catalogue import topic_name
 from schemas.registry import AUDIT_EVENT
 from schemas.secrets import find, redact
 from sealtrail.errors import SealtrailError
-from sealtrail.seal import Kind, Reason, decode_seal, decode_sealed_event
+from sealtrail.seal import SEAL_NOTE, Kind, decode_seal, decode_sealed_event
 from tests.kills import reference
 from tests.leaks import benign, rogue
 from tests.leaks.forms import CONTEXTS, made
@@ -150,7 +151,7 @@ def _check_rogue(checks: Checks, session: Session, scanner: Scanner, leaked: tup
     )
     elsewhere = scanner.hits([one.value for one in leaked], but=(RAW, RAW_DISK))
     checks.add(Check("and nowhere else", not elsewhere, f"{elsewhere or 'nowhere'}"))
-    marked, refused, reports = 0, 0, set()
+    marked, refused, reports = 0, Counter[str](), set()
     settings = session.settings("verifier")
     topic = topic_name(settings.topic_prefix, "audit.archive")
     with PartitionReader(settings) as reader:
@@ -158,7 +159,9 @@ def _check_rogue(checks: Checks, session: Session, scanner: Scanner, leaked: tup
             for record in reader.read_all(topic, partition):
                 sealed = decode_sealed_event(record.value or b"")
                 seal = decode_seal(sealed.seal)
-                refused += (seal.kind, seal.reason) == (Kind.REJECTED, Reason.CONTRACT)
+                if seal.kind is Kind.REJECTED:
+                    note = SEAL_NOTE.decode(sealed.content.content)
+                    refused[f"{note['emitter']}: {note['detail']}"] += 1
                 if seal.kind is not Kind.EVENT:
                     continue
                 event = AUDIT_EVENT.decode(sealed.content.content)
@@ -171,8 +174,8 @@ def _check_rogue(checks: Checks, session: Session, scanner: Scanner, leaked: tup
     checks.add(
         Check(
             "it is sealed with a mark, or refused",
-            (marked, refused) == (sealed_ones, len(leaked) - sealed_ones),
-            f"{marked} sealed so, {refused} refused",
+            marked == sealed_ones and refused.total() == len(leaked) - sealed_ones,
+            f"{marked} sealed so, {refused.total()} refused: {'; '.join(sorted(refused))}",
         )
     )
     checks.add(

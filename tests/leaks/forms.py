@@ -93,11 +93,11 @@ def pgp(random: Random) -> str:
     return f"-----BEGIN PGP PRIVATE KEY BLOCK-----\n\n{body}\n={some(random, ALNUM, 4)}\n-----END PGP PRIVATE KEY BLOCK-----"
 
 
-def putty(random: Random) -> str:
-    """PuTTY's own file, its private lines in clear or encrypted."""
-    lines = "\n".join(some(random, ALNUM + "+/", 64) for _ in range(2))
-    head = f"PuTTY-User-Key-File-3: ssh-ed25519\nEncryption: none\nComment: c\nPublic-Lines: 2\n{lines}"
-    return f"{head}\nPrivate-Lines: 2\n{lines}\nPrivate-MAC: {some(random, HEX, 64)}"
+def putty(random: Random) -> tuple[str, str]:
+    """PuTTY's own file, and its private lines."""
+    public, private = ("\n".join(some(random, ALNUM + "+/", 64) for _ in range(2)) for _ in range(2))
+    head = f"PuTTY-User-Key-File-3: ssh-ed25519\nEncryption: none\nComment: c\nPublic-Lines: 2\n{public}"
+    return f"{head}\nPrivate-Lines: 2\n{private}\nPrivate-MAC: {some(random, HEX, 64)}", private
 
 
 def _of(shape: str, text: str, secret: str | None = None) -> Form:
@@ -166,6 +166,7 @@ def _credentials(r: Random) -> list[Form]:
     token, password = some(r, URL, 40), some(r, ALNUM + "!#$%^*+", 14)
     pair = base64.b64encode(f"user{r.randrange(10**6)}:{password}".encode()).decode()
     plain = some(r, ALNUM, 16)
+    phrase = " ".join(some(r, string.ascii_lowercase, 7) for _ in range(4))
     return [
         _of("jwt", jwt(r)),
         _of("jwt", jwt(r, "none").rpartition(".")[0] + "."),
@@ -176,12 +177,16 @@ def _credentials(r: Random) -> list[Form]:
         _of("url-password", f"https://deploy:{plain}@git.example.com/x.git", plain),
         *(_of("assigned-secret", f"{name}={plain}", plain) for name in ("password", "DB_PASSWORD", "client_secret", "api_key")),
         _of("assigned-secret", json.dumps({"password": plain}), plain),
+        _of("assigned-secret", f'password: "{phrase}"', phrase),
+        _of("assigned-secret", f"passphrase = '{phrase}'", phrase),
+        _of("assigned-secret", f"<soap:Password>{phrase}</soap:Password>", phrase),
+        _of("assigned-secret", f"deploy --dry-run --client-secret {plain} --now", plain),
         _of("stated-secret", f"password: {password}", password),
         _of("stated-secret", f"secret: {plain}", plain),
         _of("stated-secret", f"api key is {plain}", plain),
         _of("private-key", pem(r)),
         _of("private-key", pgp(r)),
-        _of("putty-key", putty(r)),
+        _of("putty-key", *putty(r)),
     ]
 
 
@@ -233,6 +238,7 @@ CONTEXTS = (
     "@!",
     "@?",
     "@\u200b",
+    "x\u200b@\u200bx",
     "env:\n  - name: X\n    value: @\n",
     "error while calling the service with @ (attempt 3 of 5)",
     "|@|",

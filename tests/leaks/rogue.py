@@ -68,10 +68,11 @@ def let_out(settings: Settings, seed: int) -> None:
         )
         assert producer.produce(*run.record(Prepared(*encode(full))))
 
-    send(opened(run.run.key, run.session))
+    nobody = {"kind": "SYSTEM", "id": "", "display": None}
+    send({**opened(run.run.key, run.session), "actor": nobody})
     for number, one in enumerate(planted(seed)):
         event, extension = draft(Random(number), number)
-        event["actor"] = {"kind": "SYSTEM", "id": "", "display": None}
+        event["actor"] = nobody
         event["subject"], event["changes"] = None, []
         _set(event, extension, one)
         event["extension"] = {"schema": GITHUB.sha256, "payload": GITHUB.encode_body(extension)}

@@ -20,14 +20,16 @@ import re2
 PIECE = 12  # bytes: by chance, twelve of base64's letters come up once in 10**21 bytes
 WHOLE = 40  # bytes of a longer value that stand for it in an encoding
 CHUNK = 8 << 20
-_COMMON = re.compile(rb"-----|PRIVATE KEY|PuTTY|\\n|eyJhbGci|[\x00-\x20]{2}")  # what many values share, or files hold anyway
+_ARMOUR = re.compile(rb"-----[A-Z ]{5,60}-----")  # no secret, and in many files
+_COMMON = re.compile(rb"\\n|eyJhbGci|[\x00-\x20]{2}")  # what many values share
 _DIGITS = re.compile(rb"[0-9 +-]*")
 
 
 def needles(value: str) -> set[bytes]:
     """What tells that a value stands somewhere."""
     clear = value.encode()
-    found = set(_pieces(clear)) | set(_pieces(clear.lower()))
+    found = set(_pieces(clear))
+    found |= {piece.lower() for piece in found}  # as an index has them
     start = len(clear) // 2 if len(clear) > 2 * WHOLE else 0  # of a long one its middle: beginnings are alike
     core = clear[start : start + WHOLE]
     text = core.decode("utf-8", "ignore")
@@ -45,10 +47,11 @@ def _pieces(clear: bytes) -> Iterable[bytes]:
     if len(clear) <= 2 * PIECE or _DIGITS.fullmatch(clear):
         yield clear
         return
-    for start in (*range(0, len(clear) - PIECE + 1, PIECE), len(clear) - PIECE):
-        piece = clear[start : start + PIECE]
-        if _COMMON.search(piece) is None:
-            yield piece
+    for part in _ARMOUR.split(clear):
+        for start in (*range(0, len(part) - PIECE + 1, PIECE), len(part) - PIECE):
+            piece = part[max(start, 0) : start + PIECE]
+            if len(piece) == PIECE and _COMMON.search(piece) is None:
+                yield piece
 
 
 @dataclass(slots=True)

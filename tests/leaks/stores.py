@@ -47,6 +47,8 @@ def scan_all(session: Session, receivers: Receivers, scanner: Scanner, metrics: 
             scanner.scan("HEC collector", copy, identifier)
     for message in receivers.syslog.messages:
         scanner.scan("syslog", message)
+    for path in _files(session.folder, 0):
+        scanner.scan("files of the run", path.read_bytes(), path.name)
     for path in sorted(session.stack.places.logs.iterdir()):
         if path.stat().st_mtime >= since_s:
             scanner.scan("logs", path.read_bytes(), path.name)
