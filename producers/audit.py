@@ -181,7 +181,8 @@ class AuditProducer:
             region=self._settings.region,
             now_us=self._clock() // 1000,
         )
-        if event.get("tenant") not in self._tenants:
+        tenant = event.get("tenant")
+        if not isinstance(tenant, str) or tenant not in self._tenants:
             raise ContractError("tenant", "not one of this emitter's tenants")
         before, after = self._admit(event)
         traceparent = event.get("traceparent")
