@@ -7,7 +7,7 @@ STAMP := $(VENV)/.set-up
 SEALTRAIL := $(BIN)/sealtrail
 
 .DEFAULT_GOAL := $(STAMP)
-.PHONY: help set-up up down status reset compose test demo kills fuzz tamper leaktest bench-verify lint format lock clean
+.PHONY: help set-up up down status reset compose test demo kills fuzz spooltest leaktest tamper bench-verify bench-producer lint format docs lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -49,6 +49,9 @@ kills: $(STAMP) ## Kill each process under load, at random and inside its acts, 
 fuzz: $(STAMP) ## Every parser of evidence against hostile bytes, for longer than the tests do
 	@FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-20000} $(BIN)/python -m pytest -q tests/test_parsers.py
 
+spooltest: $(STAMP) ## The producer's spool through crashes, power losses, cut files and full disks; counts on the last line
+	@$(BIN)/python -m tests.spooling $(SPOOLTEST)
+
 tamper: $(STAMP) ## Damage an archive in every bit of a segment and 10,000 times at random; each must be found (an hour or two)
 	@$(BIN)/python -m tests.tamper $(TAMPER)
 
@@ -59,15 +62,23 @@ bench-verify: $(STAMP) ## Seals a second that verification takes, which stage bi
 	@$(BIN)/python -m bench.verifying
 	@$(BIN)/python -m bench.verifying --memory
 
-lint: $(STAMP) ## Check style, types and the arrows between packages
+bench-producer: $(STAMP) ## What emit() costs, and events a second against fastavro and confluent_kafka alone
+	@$(BIN)/python -m bench.producing
+
+lint: $(STAMP) ## Check style, types, the arrows between packages, and schemas against every released version
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy --strict .
 	@$(BIN)/lint-imports
+	@$(BIN)/python -m auditor schema check
+	@$(BIN)/python -m auditor schema docs --check
 
 format: $(STAMP) ## Bring the code into the agreed form
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+docs: $(STAMP) ## Make docs/catalogue anew: event catalogue, field reference, RACI, examples, AsyncAPI
+	@$(BIN)/python -m auditor schema docs
 
 lock: $(STAMP) ## Make requirements.lock anew from pyproject.toml and infra/lock.py
 	@$(BIN)/python -m infra.lock

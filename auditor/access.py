@@ -171,7 +171,7 @@ class Access:
     def completed(self, draft: Mapping[str, Any]) -> None:
         """State what became of an export; acknowledged when this returns. Raises TransientError."""
         self._emitter.emit({**self._common(self._tenant_or_deployment), **draft, "causation_id": self._stated})
-        if not self._emitter.wait_acknowledged(SEALED_S):
+        if not self._emitter.await_broker(SEALED_S):
             raise TransientError("what was exported could not be recorded")
 
     def digest(self, parts: Iterable[bytes]) -> bytes:
@@ -246,7 +246,7 @@ class Access:
         with PartitionReader(self.settings) as reader:
             since = reader.bounds(self._topic, partition).stable
             event_id = self._emitter.emit(draft)
-            if not self._emitter.wait_acknowledged(SEALED_S):
+            if not self._emitter.await_broker(SEALED_S):
                 raise TransientError("the access could not be recorded; nothing is shown")
             reader.start(self._topic, partition, since)
             deadline = time.monotonic() + SEALED_S

@@ -6,7 +6,7 @@ from importlib.metadata import entry_points
 
 import typer
 
-from auditor.commands import archive, emit, hold, keys, policy, run
+from auditor.commands import archive, emit, hold, keys, policy, run, schema
 from auditor.commands.export import export
 from auditor.commands.prove import prove
 from auditor.commands.replay import replay_command
@@ -29,6 +29,7 @@ def build() -> typer.Typer:
     app.add_typer(hold.app)
     app.add_typer(policy.app)
     app.add_typer(keys.app)
+    app.add_typer(schema.app)
     app.command("verify")(verify)
     app.command("search")(search)
     app.command("replay")(replay_command)

@@ -202,7 +202,7 @@ class Office:
                 },
             }
         )
-        if not self._emitter.wait_acknowledged(ACKNOWLEDGED_S):
+        if not self._emitter.await_broker(ACKNOWLEDGED_S):
             raise TransientError("the act could not be recorded in time; do it again", 1.0)
 
 

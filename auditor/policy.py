@@ -120,7 +120,7 @@ def load(settings: Settings, folder: Path, authority: Authority, emitter: AuditP
 
 def _state(emitter: AuditProducer, drafts: list[Draft]) -> tuple[bytes, ...]:
     events = tuple(emitter.emit(draft) for draft in drafts)
-    if not emitter.wait_acknowledged(ACKNOWLEDGED_S):
+    if not emitter.await_broker(ACKNOWLEDGED_S):
         raise TransientError("the change could not be recorded in time; load again", 1.0)
     return events
 

@@ -66,6 +66,7 @@ def symmetric_keys(tenants: Iterable[str]) -> Mapping[str, tuple[str, ...]]:
     """File name and holders of every symmetric key."""
     hashes = {f"tenant-hash-{tenant}": tuple(s for s in SOURCES if s not in OF_THE_DEPLOYMENT) for tenant in tenants}
     hashes[f"tenant-hash-{DEPLOYMENT_TENANT}"] = SOURCES
+    hashes |= {f"spool-{source}": (source,) for source in SOURCES}
     return {**hashes, "disclosure": ("sealer", "verifier", "reader")}
 
 

@@ -70,6 +70,7 @@ _KINDS: tuple[tuple[str, KeyKind], ...] = (
     ("tenant-hash-", KeyKind.SECRET),
     ("tenant-index-", KeyKind.SECRET),
     ("disclosure", KeyKind.SECRET),
+    ("spool-", KeyKind.SECRET),
 )
 
 

@@ -69,6 +69,10 @@ class Identity:
             self._hash_keys[tenant] = key
         return key
 
+    def secret(self, name: str) -> bytes:
+        """A secret of this emitter's keystore, 32 bytes. Raises ConfigError."""
+        return self._keystore.secret(name)
+
     def open(self, epoch: bytes, session_key: bytes, topic: str, now_s: float) -> OpenRun:
         """A new run, its session key wrapped to the pipeline key that is certified at `now_s`. Raises ConfigError."""
         run = Run(self.source, self.instance, epoch)

@@ -95,6 +95,12 @@ class MemoryProducer:
                 self._queue.popleft()
                 self._on_delivery(-1, "purged")
 
+    @property
+    def queued(self) -> int:
+        """How many records wait."""
+        with self._something:
+            return len(self._queue)
+
     def _ready(self) -> bool:
         return bool(self._queue) and not self._broker.away
 

@@ -18,7 +18,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 from schemas.fields import Node, field_tree
 from schemas.registry import AUDIT_EVENT, Registry
@@ -36,12 +36,11 @@ _VARINT = 10  # bytes that a long takes at most
 
 _Check = Callable[[Any], int]  # raises ContractError; returns an upper bound of the encoded size, in bytes
 _Rule = Callable[[Any], str | None]  # what is wrong with a value of the right type, or None
-_MISSING = object()
 
 
 def _uuid7(value: bytes) -> str | None:
     """RFC 9562 §5.7: version 7, variant 10."""
-    return None if value[6] >> 4 == 7 and value[8] >> 6 == 2 else "not a UUIDv7"
+    return None if len(value) == 16 and value[6] >> 4 == 7 and value[8] >> 6 == 2 else "not a UUIDv7"
 
 
 def _not_negative(value: int) -> str | None:
@@ -74,6 +73,7 @@ RULES: Mapping[str, _Rule] = MappingProxyType(
         "delivery.attempts[].number": _counted_from_one,
         "delivery.attempts[].at": _plausible,
         "message.recipient_count": _not_negative,
+        "audience.count": _not_negative,
         "content_ref.size": _not_negative,
     }
 )
@@ -98,6 +98,7 @@ class Contract:
             for digest, codec in registry.extensions.items()
             if digest not in registry.unclassified
         }
+        self._admitted: tuple[bytes, bytes] | None = None  # the last extension that `extension` made: checked already
 
     def check(self, event: Mapping[str, object]) -> None:
         """Return if the event keeps the contract.
@@ -114,6 +115,22 @@ class Contract:
             if size > MAX_EVENT_BYTES:
                 raise ContractError("", f"too large: {size} bytes encoded, at most {MAX_EVENT_BYTES}")
 
+    def extension(self, schema: object, value: object) -> dict[str, object]:
+        """The field `extension` for the value of a connector's own record. Any thread may call.
+
+        Raises:
+            ContractError: not registered, or the value breaks its schema; names the field.
+        """
+        if not isinstance(schema, bytes):
+            raise ContractError("extension.schema", "not bytes")
+        check = self._extensions.get(schema)
+        if check is None:
+            raise ContractError("extension.schema", "not a registered extension")
+        check(value)
+        payload = self._registry.extension_payload(schema, cast("dict[str, Any]", value))
+        self._admitted = (schema, payload)
+        return {"schema": schema, "payload": payload}
+
     def _across(self, event: Mapping[str, Any]) -> None:
         actor = event["actor"]
         if not actor["id"] and actor["kind"] != "SYSTEM":
@@ -125,12 +142,29 @@ class Contract:
         if (event["event_name"] == OPEN) != (extension is not None and extension["schema"] == RUN_SESSION.sha256):
             raise ContractError("extension", f"{OPEN} carries a run's session, and nothing else does")
         if extension is not None:
-            value = self._registry.extension_value(extension["schema"], extension["payload"])
-            check = self._extensions.get(extension["schema"])
+            schema, payload = extension["schema"], extension["payload"]
+            if self._admitted == (schema, payload):
+                return
+            value = self._registry.extension_value(schema, payload)
+            check = self._extensions.get(schema)
             if check is not None:
                 check(value)
             else:
                 _check_session(value, event["emitter"])
+
+
+def problem_of(leaf: Node, value: object, *, of_event: bool) -> str | None:
+    """What is wrong with a value of one leaf (of an array: with one of its items) by shape, pattern and rules, or None.
+
+    Args:
+        of_event: the leaf is the event's own, so RULES hold; an extension has none.
+    """
+    node = leaf.items if leaf.items is not None else leaf
+    try:
+        _compile(node, "", RULES if of_event else {})(value)
+    except ContractError as error:
+        return error.problem
+    return None
 
 
 def _check_session(session: Mapping[str, Any], emitter: Mapping[str, Any]) -> None:
@@ -161,32 +195,30 @@ def _compile(node: Node, prefix: str, rules: Mapping[str, _Rule]) -> _Check:
 
 def _record(node: Node, prefix: str, rules: Mapping[str, _Rule]) -> _Check:
     path = (prefix + node.path).rstrip(".")
-    members = [
-        (name, _compile(below, prefix, rules), below.nullable, below.optional, prefix + below.path)
-        for name, below in node.fields
-    ]
-    missing = _MISSING
+    members = {name: (_compile(below, prefix, rules), below.nullable, not below.optional) for name, below in node.fields}
+    base = 1 + sum(1 if below.nullable else MAX_TEXT_BYTES for _, below in node.fields if below.optional)  # those left out
+    required = sum(needed for _, _, needed in members.values())
+    find = members.get
 
     def check_record(value: Any) -> int:
         if not isinstance(value, dict):
             raise ContractError(path, "not a record")
-        bound = 1
-        seen = 0
-        get = value.get
-        for name, check, nullable, optional, below in members:
-            item = get(name, missing)
-            if item is None and nullable:
-                seen += 1
-                bound += 1
-            elif item is missing:
-                if not optional:
-                    raise ContractError(below, "missing")
-                bound += MAX_TEXT_BYTES  # the schema's default, whatever it is
-            else:
-                seen += 1
-                bound += check(item) + 1
-        if seen != len(value):
-            raise ContractError(path, f"{len(value) - seen} keys that the schema does not know")
+        bound = base
+        missing = required
+        unknown = 0
+        for name, item in value.items():  # what is there, not what could be: most fields of most events are unset
+            member = find(name)
+            if member is None:
+                unknown += 1
+                continue
+            check, nullable, needed = member
+            missing -= needed
+            bound += 1 if item is None and nullable else check(item) + 1
+        if missing:
+            first = next(name for name, (_, _, needed) in members.items() if needed and name not in value)
+            raise ContractError(f"{path}.{first}" if path else first, "missing")
+        if unknown:
+            raise ContractError(path, f"{unknown} keys that the schema does not know")
         return bound
 
     return check_record

@@ -21,7 +21,8 @@ class Emitter(Protocol):
         """Complete, check, redact, number and queue an event; returns its event id, 16 bytes.
 
         Args:
-            draft: fields of `audit_event.avsc` by name; what is left out is null. event_id, emitter, region and
+            draft: fields of `audit_event.avsc` by name; what is left out is null. `extension` is
+                {schema: SHA-256 of a registered text, value} or {schema, payload: its Avro body}. event_id, emitter, region and
                 redaction are the emitter's to fill in.
 
         Raises:

@@ -68,6 +68,8 @@ class ClassPolicy:
     readers: tuple[tuple[str, tuple[str, ...]], ...]
     export: str
     review_days: int
+    responsible: str | None = None
+    consulted: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +268,8 @@ def _classes(base: BaseFile) -> dict[LogClass, ClassPolicy]:
             readers=_readers(table.readers),
             export=table.export,
             review_days=table.review_days,
+            responsible=table.responsible,
+            consulted=tuple(table.consulted),
         )
         for name, table in base.classes.items()
     }

@@ -60,6 +60,8 @@ class ClassTable(_Table):
     readers: Annotated[list[Reader], Field(min_length=1)]
     export: Literal["never", "with-approval", "allowed"]
     review_days: Days
+    responsible: Owner | None = None  # who does the daily work; with `consulted`, what a RACI table needs beyond the rest
+    consulted: list[Owner] = []
 
 
 class Routing(_Table):

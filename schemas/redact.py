@@ -39,7 +39,7 @@ KEPT = "@.-_/: +()"  # characters that a mask keeps wherever they stand
 MASK = "*"
 SHOWN = 4  # characters at the end that a mask shows, at most, and at most a quarter of the text
 
-_HASH_CONTEXT = b"sealtrail/hash/v1\n"
+HASH_CONTEXT = b"sealtrail/hash/v1\n"
 _KEY_ID_CONTEXT = b"sealtrail/key-id/v1\n"
 _MASKABLE = re.compile(r"[^@.\-_/: +()]")
 _MASKED = MASK + KEPT
@@ -82,7 +82,7 @@ def secret_key_id(key: bytes) -> bytes:
 
 def hash_value(key: bytes, value: str) -> str:
     """`hmac_…_…`: HMAC-SHA-256 of the value's UTF-8 under a tenant's hash key, with the key's id in front."""
-    digest = hmac.digest(key, _HASH_CONTEXT + value.encode(), "sha256")
+    digest = hmac.digest(key, HASH_CONTEXT + value.encode(), "sha256")
     return f"hmac_{secret_key_id(key).hex()[:16]}_{base64.urlsafe_b64encode(digest).rstrip(b'=').decode()}"
 
 
@@ -123,7 +123,7 @@ class Redactor:
         if not isinstance(tenant, str):
             raise ContractError("tenant", "missing or not text")
         hasher = self._hasher(tenant)
-        given, leaks = self._net(event) if _may_hold_secret(event) else (event, ())
+        given, leaks = self._net(event) if may_hold_secret(event) else (event, ())
         changed = [leak.field for leak in leaks]
         redacted: Event = dict(given) if self._event is None else self._event(given, hasher, changed)
         if redacted.get("extension") is not None:
@@ -201,7 +201,7 @@ class RedactionCheck:
         return tuple(found)
 
 
-def _may_hold_secret(event: Mapping[str, object]) -> bool:
+def may_hold_secret(event: Mapping[str, object]) -> bool:
     """Whether any text of an event may hold a secret; False is certain.
 
     `marshal` is the quickest way to have every text of a value in one piece of bytes, as UTF-8; nothing loads them. It
@@ -237,7 +237,9 @@ def _redactor(node: Node, prefix: str = "") -> _Redact | None:
 
 def _record_redactor(node: Node, prefix: str) -> _Redact | None:
     members = [(name, redact) for name, below in node.fields if (redact := _redactor(below, prefix)) is not None]
-    clear = {name: _clear(below.marks) for name, below in node.fields if below.marks is not None and below.marks.clear_paths}
+    clear = {
+        name: clear_test(below.marks) for name, below in node.fields if below.marks is not None and below.marks.clear_paths
+    }
     if not members:
         return None
     where = (prefix + node.path).rstrip(".")
@@ -313,7 +315,7 @@ _EMPTY: Mapping[str, object] = {
 }
 
 
-def _clear(marks: Marks) -> _Clear:
+def clear_test(marks: Marks) -> _Clear:
     """Whether a value may stand in clear, given the record that holds it (and its `path`)."""
     paths = marks.clear_paths
     fullmatch = re.compile(marks.clear_values or "").fullmatch
@@ -343,7 +345,7 @@ def _checker(node: Node, prefix: str = "") -> _Check | None:
 
 def _record_checker(node: Node, prefix: str) -> _Check | None:
     members = [
-        (name, check, _clear(below.marks) if below.marks is not None and below.marks.clear_paths else None)
+        (name, check, clear_test(below.marks) if below.marks is not None and below.marks.clear_paths else None)
         for name, below in node.fields
         if (check := _checker(below, prefix)) is not None
     ]

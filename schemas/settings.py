@@ -118,6 +118,17 @@ class Settings(BaseSettings):
     pulse_s: Annotated[float, Field(gt=0, description="Seconds of idleness after which an emitter says that it is alive.")] = (
         15.0
     )
+    spool: Annotated[
+        Path | None, Field(description="Folder on a local disk in which an emitter keeps what Kafka has not; empty for none.")
+    ] = None
+    spool_mib: Annotated[int, Field(gt=0, description="MiB of disk that one emitter's spool may take.")] = 1024
+    spool_set_damaged_aside: Annotated[
+        bool, Field(description="Go on once without what cannot be read of a spool; its files are kept as *.damaged.")
+    ] = False
+    when_full: Annotated[
+        Literal["wait", "refuse"],
+        Field(description="What an emitter does without room, in spool or memory: let the caller wait, or refuse the event."),
+    ] = "wait"
     metrics_port: Annotated[int, Field(ge=0, le=65535, description="Loopback port of the metrics page; 0 for none.")] = 0
     silence_s: Annotated[
         float,

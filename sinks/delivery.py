@@ -42,7 +42,7 @@ _LOG = structlog.get_logger("sinks.delivery")
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A sealed event that was read: its place, its seal, its event as decoded."""
+    """A sealed event that was read: its place, its seal, its event as decoded, with the fields of the current schema."""
 
     record: Delivered
     sealed: SealedEvent
@@ -225,7 +225,7 @@ class DeliverySink:
         codec = self._registry.by_digest.get(sealed.content.content_schema)
         if codec is None:
             raise EvidenceError(f"content of unknown schema {sealed.content.content_schema.hex()[:16]}")
-        return Item(record, sealed, seal, codec.decode(sealed.content.content))
+        return Item(record, sealed, seal, self._registry.as_current(codec.decode(sealed.content.content), codec))
 
     def _letter(
         self, record: Delivered, reason: str, detail: str, status: int | None = None, item: Item | None = None

@@ -15,6 +15,7 @@ from itertools import count
 from pathlib import Path
 from typing import TypeVar
 
+import hypothesis
 import pytest
 import structlog
 
@@ -24,6 +25,7 @@ from infra.stack import Stack
 from kafkaio.admin import provision
 from schemas import catalogue
 from schemas.settings import Settings
+from tests import kitted
 
 DEADLINE_S = 240.0  # a wait ends when its condition holds; only what never comes about takes this long
 RAW_PARTITIONS = 2  # fewer than a deployment's 4: each provisioning makes ten topics
@@ -34,6 +36,10 @@ T = TypeVar("T")
 
 _numbers = count(1)
 
+
+# Nothing here is timed: on a busy machine drawing an example, or running one, may take as long as it likes.
+hypothesis.settings.register_profile("suite", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("suite")
 
 # A thread that outlives its test must not log into what the next one reads as a command's output.
 structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.__stderr__))
@@ -133,6 +139,19 @@ def github_payloads() -> Path:
     from infra.artifacts import github_payloads as fetch
 
     return fetch(Reporter(quiet=True))
+
+
+@pytest.fixture
+def kit() -> kitted.Kit:
+    """A connector's kit, over an emitter that keeps what it is told."""
+    return kitted.made()
+
+
+@pytest.fixture
+def acme(kit: kitted.Kit) -> Iterator[kitted.Kit]:
+    """The same, within a context that says whose and by whom."""
+    with kit.audit.context(tenant="acme", actor=kitted.ADA):
+        yield kit
 
 
 def wait_until(condition: Callable[[], T | None], *, deadline_s: float = DEADLINE_S, what: str = "the condition") -> T:

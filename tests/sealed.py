@@ -89,6 +89,8 @@ def full_event(
                 "environment": "production", "commit": "a" * 40, "artifact_digest": "sha256:" + "b" * 64,
                 "checks": [{"name": "tests", "result": "SUCCESS"}],
             },
+            "audience": {"reach": "GROUP", "group": "g-2", "count": 9},
+            "automation": {"steps": [{"name": "summary", "intended": True, "executed": False}]},
             "content_ref": {"digest": bytes(32), "size": 512, "media_type": "text/plain", "location": "chat:m-1"},
             "redaction": {"status": "APPLIED", "policy": "v1", "fields": ["actor.display"]},
             "extension": {"schema": extension, "payload": b"payload-marker"},

@@ -13,6 +13,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from producers.spool import RawRecord
 from schemas.contract import EARLIEST_US, LATEST_US, OPEN
 from schemas.fields import Node, field_tree
 from schemas.registry import AUDIT_EVENT, packaged_registry
@@ -47,6 +48,7 @@ _SPECIAL: dict[str, st.SearchStrategy[Any]] = {
     "delivery.attempts[].number": st.integers(1, 2**31 - 1),
     "delivery.attempts[].at": _times,
     "message.recipient_count": st.integers(0, 2**31 - 1),
+    "audience.count": st.integers(0, 2**31 - 1),
     "content_ref.size": st.integers(0, 2**63 - 1),
     "traceparent": st.from_regex(r"00-[0-9a-e]{31}f-[0-9a-e]{15}f-[0-9a-f]{2}", fullmatch=True),
     "actor.id": texts.filter(bool),
@@ -77,6 +79,7 @@ def _values(node: Node, special: dict[str, st.SearchStrategy[Any]]) -> st.Search
         "int": lambda: st.integers(-(2**31), 2**31 - 1),
         "long": lambda: st.integers(-(2**63), 2**63 - 1),
         "double": lambda: st.floats(allow_nan=False, allow_infinity=False),
+        "float": lambda: st.floats(allow_nan=False, allow_infinity=False, width=32),
         "bytes": lambda: st.binary(max_size=40),
         "fixed": lambda: st.binary(min_size=node.size, max_size=node.size),
         "enum": lambda: st.sampled_from(sorted(node.symbols)),
@@ -216,3 +219,83 @@ class _Encoder:
         if len(groups) < 9 and self._draw(st.integers(0, 30)) == 0:
             groups.append(0)  # over-long: one group more than needed
         return bytes([*(group | 0x80 for group in groups[:-1]), groups[-1]])
+
+
+# -- schemas: versions of one record within the contract's subset
+
+_MARKS: dict[str, dict[str, Any]] = {
+    "string": {"dataClass": "internal", "pattern": "^[a-z]*$"},
+    "bytes": {"dataClass": "content", "redact": "omit"},
+}
+_PLAIN_DEFAULTS: dict[str, Any] = {"int": 0, "long": 1, "boolean": False, "string": "none", "double": 0.5, "float": 0.25}
+_FIELD_NAMES = ("alpha", "beta", "gamma", "delta")
+
+
+@st.composite
+def _types(draw: st.DrawFn, path: str, depth: int) -> tuple[str, Any]:
+    """A kind and its Avro type. Named types are named for their place, with a variant, so that names meet and differ."""
+    kinds = ["int", "long", "float", "double", "boolean", "string", "bytes", "enum", "fixed", "array"]
+    kind = draw(st.sampled_from([*kinds, "record"] if depth else kinds))
+    name = path.title().replace("_", "") + draw(st.sampled_from(["", "", "", "Other"]))
+    if kind == "enum":
+        symbols = draw(st.lists(st.sampled_from(["A", "B", "C"]), min_size=1, unique=True))
+        default = draw(st.sampled_from([{}, {"default": symbols[0]}]))
+        return kind, {"type": "enum", "name": f"{name}Enum", "symbols": symbols, **default}
+    if kind == "fixed":
+        return kind, {"type": "fixed", "name": f"{name}Fixed", "size": draw(st.integers(1, 2))}
+    if kind == "array":
+        below, items = draw(_types(f"{path}_item", depth).filter(lambda made: not made[0].startswith("array")))
+        return f"array of {below}", {"type": "array", "items": items}
+    if kind == "record":
+        return kind, {"type": "record", "name": f"{name}Record", "fields": draw(_fields(path, depth - 1))}
+    return kind, kind
+
+
+@st.composite
+def _fields(draw: st.DrawFn, prefix: str, depth: int) -> list[dict[str, Any]]:
+    made = []
+    for name in draw(st.lists(st.sampled_from(_FIELD_NAMES), min_size=1, max_size=4, unique=True)):
+        kind, avro_type = draw(_types(f"{prefix}_{name}", depth))
+        nullable = draw(st.booleans())
+        field: dict[str, Any] = {"name": name, "type": ["null", avro_type] if nullable else avro_type}
+        leaf = kind.removeprefix("array of ")
+        if leaf != "record":
+            field |= _MARKS.get(leaf, {"dataClass": "public"})
+        if draw(st.booleans()):
+            if nullable:
+                field["default"] = None
+            elif kind.startswith("array"):
+                field["default"] = []
+            elif kind in _PLAIN_DEFAULTS:
+                field["default"] = _PLAIN_DEFAULTS[kind]
+        made.append(field)
+    return made
+
+
+@st.composite
+def _edited(draw: st.DrawFn, fields: list[dict[str, Any]], prefix: str) -> list[dict[str, Any]]:
+    """The fields with some left out, put elsewhere, or drawn anew: close enough to what was to be compatible at times."""
+    drawn = {field["name"]: field for field in draw(_fields(prefix, 1))}
+    kept = [drawn.pop(field["name"], field) if draw(st.integers(0, 3)) == 0 else field for field in fields]
+    kept = [field for field in kept if draw(st.integers(0, 5)) > 0]
+    more = [field for name, field in drawn.items() if name not in {f["name"] for f in fields}]
+    return draw(st.permutations([*kept, *more[:1]])) or fields
+
+
+@st.composite
+def schema_pairs(draw: st.DrawFn) -> tuple[str, str]:
+    """Two texts of one record's schema: unrelated at times, mostly the second an edit of the first."""
+    fields = draw(_fields("top", 1))
+    others = draw(st.one_of(_edited(fields, "top"), _edited(fields, "top"), _fields("top", 1)))
+    head = {"type": "record", "name": "Thing", "namespace": "io.sealtrail.thing.v1"}
+    return json.dumps({**head, "fields": fields}), json.dumps({**head, "fields": others})
+
+
+def values_of(text: str) -> st.SearchStrategy[Event]:
+    """Values of any schema of the subset, extensions' payloads aside."""
+    return values(field_tree(text), {})
+
+
+# -- the spool
+
+spooled = st.builds(RawRecord, st.binary(max_size=60), st.lists(st.tuples(texts, st.binary(max_size=9)), max_size=4).map(tuple))

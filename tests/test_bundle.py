@@ -14,7 +14,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.registry import AUDIT_EVENT
 from sealtrail.__main__ import main as command
 from sealtrail.avro import write_container
 from sealtrail.bundle import DISCLOSURE, FILTER, MANIFEST, SUMS, is_bundle, member_name, open_bundle
@@ -42,7 +41,7 @@ from sealtrail.seal import Content, LogClass, decode_seal, encode_seal, scope_ke
 from sealtrail.segment import Segment, decode_segment, encode_segment
 from sealtrail.verify import Trust
 from sinks.archive.checking import Entry
-from tests.archives import CHAINS, PART, ROOT, START_S, Archive, checkpoint_of, ending, flipped, public_of
+from tests.archives import CHAINS, EVENT, PART, ROOT, START_S, Archive, checkpoint_of, ending, flipped, public_of
 from tests.bundles import (
     ACTORS,
     BASE,
@@ -119,7 +118,7 @@ def test_segments_keys_schema_policy_and_glossary_are_those_of_the_archive() -> 
     copied = {n for n in files if not n.startswith("records/")} - own
     assert all(files[name] == archive.data(name) for name in copied)
     assert set(archive.keys(CHAINS_FOLDER)) | set(archive.keys("keys/")) | set(archive.keys("glossary/")) <= copied
-    assert {schema_key(AUDIT_EVENT.sha256), policy_pair_key(POLICY), policy_key(hashlib.sha256(BASE).digest())} <= copied
+    assert {schema_key(EVENT.sha256), policy_pair_key(POLICY), policy_key(hashlib.sha256(BASE).digest())} <= copied
 
 
 def test_the_manifest_says_what_it_is_and_the_disclosure_keys_are_the_tenants_alone() -> None:
@@ -213,7 +212,7 @@ def test_a_bundle_is_not_made_without_chains_or_keys_or_from_damage() -> None:
         archive.replaced(SEGMENT, b"rubbish"),
         archive.without(policy_pair_key(POLICY)),
         archive.without(policy_key(hashlib.sha256(BASE).digest())),
-        archive.without(schema_key(AUDIT_EVENT.sha256)),
+        archive.without(schema_key(EVENT.sha256)),
     ):
         with pytest.raises(SealtrailError):
             bundle_of(Filter("acme"), damaged)
@@ -489,7 +488,7 @@ def test_the_end_of_a_key_is_in_it_under_a_name_that_a_tar_carries_and_counts() 
 
 
 def test_without_a_schema_nothing_is_valid_and_the_bundle_is_not_good() -> None:
-    files = without(schema_key(AUDIT_EVENT.sha256))(unpacked(of_an_hour()))
+    files = without(schema_key(EVENT.sha256))(unpacked(of_an_hour()))
     report = verified(signed(files))
     assert report.verdicts == {"UNDECIDED": 6} and not report.good and not report.findings
 

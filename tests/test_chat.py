@@ -26,15 +26,16 @@ from producers.audit import AuditProducer
 from producers.chat import ChatConnector, ChatMessage, HttpTransport, MessageType, acts
 from producers.chat.acts import Act
 from producers.chat.connector import BROKEN_AFTER, payload_of
-from producers.chat.digest import CONTEXT, body_digest, keyed_by
 from producers.chat.events import CHAT
 from producers.chat.message import MAX_BODY_BYTES
 from producers.chat.retry import POLICIES, RetryPolicy, policy_named
 from producers.chat.trace import begun
 from producers.chat.traffic import traffic
-from producers.chat.transport import Outcome, Reply
+from producers.chat.transport import Reply
 from producers.deployment import Deployed
 from producers.deployment import draft_of as deployment_draft
+from producers.kit import Outcome
+from producers.kit.content import CONTEXT, body_digest, keyed_by
 from producers.memory import MemoryBroker
 from schemas.catalogue import topic_name
 from schemas.policy import Policy
@@ -89,7 +90,7 @@ class Chat:
 
     def events(self) -> list[Event]:
         """What the connector stated, without the emitter's own."""
-        self.emitter.wait_acknowledged(20)
+        self.emitter.await_broker(20)
         found = [AUDIT_EVENT.decode(record.value) for record in self.broker.records]
         return [event for event in found if not event["event_name"].startswith("emitter.")]
 
@@ -163,6 +164,15 @@ def test_the_span_of_an_attempt_is_in_the_request_the_event_and_the_record(chat:
     assert span[:35] == parent[:35] and span != parent
     headers = [dict(record.headers).get("traceparent") for record in chat.broker.records[1:3]]
     assert headers == [span.encode()] * 2
+
+
+def test_each_attempt_has_a_span_of_its_own_within_the_messages_trace(chat: Chat, receiver: ChatReceiver) -> None:
+    receiver.rules = Rules(busy=1.0)
+    chat.connector.send(message(traceparent="00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"))
+    assert chat.names() == ["sent", "retried", "delivered"]
+    sent, retried, delivered = (event["traceparent"] for event in chat.events())
+    assert sent != retried == delivered
+    assert sent[:35] == retried[:35] == "00-4bf92f3577b34da6a3ce929d0e0e4736"
 
 
 def test_a_malformed_parent_starts_a_trace_of_its_own() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.contract import EARLIEST_US, LATEST_US, MAX_EVENT_BYTES, MAX_TEXT_BYTES, OPEN, RULES, Contract
+from schemas.evolution.released import load
 from schemas.fields import field_tree
 from schemas.registry import AUDIT_EVENT, Registry, packaged_registry
 from sealtrail.avro import Codec, NonCanonicalError
@@ -65,6 +67,8 @@ def full_event() -> dict[str, Any]:
             "artifact_digest": None,
             "checks": [{"name": "build", "result": "SUCCESS"}],
         },
+        audience={"reach": "GROUP", "group": "g-1", "count": 3},
+        automation={"steps": [{"name": "tidy", "intended": True, "executed": None}]},
         content_ref={"digest": bytes(32), "size": 1, "media_type": "text/plain", "location": "vault:1"},
         redaction={"status": "APPLIED", "policy": "v1", "fields": ["actor.id"]},
         changes=[{"op": "REPLACE", "path": "/visibility", "before": '"public"', "after": '"private"'}],
@@ -108,6 +112,8 @@ BAD = [
     ("delivery.attempts[].number", 0, "less than 1"),
     ("delivery.attempts[].at", 0, "not between the years 2000 and 2200"),
     ("message.recipient_count", -1, "negative"),
+    ("audience.count", -1, "negative"),
+    ("automation.steps[].intended", None, "neither true nor false"),
     ("message.recipient_count", 2**31, "not an integer of 32 bits"),
     ("content_ref.size", -1, "negative"),
     ("changes", {"op": "ADD"}, "not a list"),
@@ -121,6 +127,12 @@ BAD = [
     ("redaction.fields[]", "Not A Path", "does not match the field's pattern"),
     ("extension", {"schema": bytes(32), "payload": b""}, "not a registered extension"),
 ]
+
+
+@pytest.mark.parametrize("size", [0, 6, 15, 17])
+def test_bytes_of_another_length_are_no_uuid_whoever_asks_the_rule_first(size: int) -> None:
+    """The one pass of `schemas.admission` asks it before it looks at the size."""
+    assert RULES["event_id"](bytes(size)) == "not a UUIDv7"
 
 
 @pytest.mark.parametrize(("path", "value", "problem"), BAD, ids=[f"{path}-{i}" for i, (path, _, _) in enumerate(BAD)])
@@ -282,6 +294,35 @@ def test_every_content_schema_is_found_by_its_text_and_every_event_schema_by_its
     assert registry.by_header == {AUDIT_EVENT.header: AUDIT_EVENT}
     assert {GITHUB.sha256, RUN_SESSION.sha256} <= registry.extensions.keys() <= registry.by_digest.keys()
     assert all(codec.sha256 == digest for digest, codec in registry.by_digest.items())
+
+
+def test_texts_of_one_fingerprint_are_all_known_and_the_first_stands_for_them() -> None:
+    reworded = Codec(AUDIT_EVENT.text.replace("Who acted.", "Who did it."))
+    assert reworded.header == AUDIT_EVENT.header
+    assert reworded.sha256 != AUDIT_EVENT.sha256
+    registry = Registry([AUDIT_EVENT, reworded], [])
+    assert registry.by_header == {AUDIT_EVENT.header: AUDIT_EVENT}
+    assert registry.by_digest.keys() >= {AUDIT_EVENT.sha256, reworded.sha256}
+
+
+def test_every_released_version_is_known() -> None:
+    registry = packaged_registry()
+    texts = [text for versions in load().values() for text in versions]
+    assert len(texts) >= 4
+    assert {Codec(text).sha256 for text in texts} <= registry.by_digest.keys()
+
+
+def test_what_an_older_event_lacks_has_its_default_within_records_and_lists_too() -> None:
+    older = json.loads(AUDIT_EVENT.text)
+    delivery = next(field for field in older["fields"] if field["name"] == "delivery")["type"][1]["fields"]
+    attempt = next(field for field in delivery if field["name"] == "attempts")["type"]["items"]["fields"]
+    delivery[:] = [field for field in delivery if field["name"] != "failed_hop"]
+    attempt[:] = [field for field in attempt if field["name"] != "hop"]
+    codec = Codec(json.dumps(older))
+    event = codec.decode(codec.encode(full_event()))
+    registry = Registry([AUDIT_EVENT, codec], [])
+    assert registry.as_current(event, codec) == AUDIT_EVENT.decode(AUDIT_EVENT.encode(full_event()))
+    assert "failed_hop" not in event["delivery"]
 
 
 def test_a_registry_refuses_an_unclassified_schema() -> None:

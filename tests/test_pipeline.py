@@ -19,12 +19,15 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from auditor.topics import VALUES
 from infra import keys
 from infra.places import Places
+from kafkaio.delivery import Delivered
 from keystore import Keystore
 from processors.assembly import pipeline_of
 from processors.authenticate import Authenticate
 from processors.chain import ChainHead
+from processors.decode import Decode
 from processors.pipeline import ChainState, Pipeline
 from processors.quarantine import QUARANTINED, RECORD, quarantine_info
 from processors.records import Batch, Headers, Outputs, RawRecord
@@ -32,10 +35,11 @@ from processors.sequence import MAX_HOLES, RunState, decode_state, state_key
 from producers.identity import Identity
 from producers.lifecycle import opened
 from producers.run import OpenRun
+from schemas.contract import Contract
 from schemas.partitioner import partition_of
 from schemas.policy import Policy, retain_until
-from schemas.redact import Redactor, hash_value
-from schemas.registry import AUDIT_EVENT, packaged_registry
+from schemas.redact import RedactionCheck, Redactor, hash_value
+from schemas.registry import AUDIT_EVENT, Registry, packaged_registry
 from schemas.settings import Settings
 from sealtrail.avro import HEADER_SIZE, Codec, without_logical_types
 from sealtrail.emitters import OPEN_EVENT
@@ -55,6 +59,9 @@ from sealtrail.seal import (
     seal_message,
 )
 from sealtrail.session import RUN_SESSION, Run, audience_of, hpke_open, open_run, record_mac
+from sinks.archive.assembly import tenant_reader
+from sinks.delivery import Item
+from sinks.search.document import document_of
 from tests.strategies import GITHUB, _Encoder, _named, encodings, events, minimal_event
 
 NOW_S = 1_795_000_000
@@ -129,7 +136,7 @@ class Speaker:
         return minimal_event(**{"event_id": uuid7(number + 1000), "emitter": emitter, "actor": actor, **fields})
 
     def headers(self, number: int, value: bytes) -> Headers:
-        mac = record_mac(self.run._mac_key, self.run._topic, number, value)
+        mac = record_mac(self.run._mac_key, self.run._topic.decode(), number, value)
         return (("st-session", self.run.session), ("st-mac", mac), ("content-type", b"application/avro"))
 
     def record(self, number: int, value: bytes | None = None, headers: Headers | None = None, **fields: Any) -> RawRecord:
@@ -206,6 +213,11 @@ def check_batch(world: World, before: ChainState, after: ChainState, outputs: Ou
     assert all(outputs.counts[s.kind, s.reason] for s, _ in sealed)
     assert dict(outputs.sources).keys() == {key for key, run in after.runs.items() if before.runs.get(key) != run}
     assert all(decode_state(value) == after.runs[key] for key, value in outputs.sources)
+    for topic in ("archive", "hot", "siem", "quarantine", "activity"):
+        for value in getattr(outputs, topic):
+            VALUES[f"audit.{topic}"].decode(value)
+    for _, value in outputs.sources:
+        VALUES["audit.sources"].decode(value)
 
 
 def kinds(outputs: Outputs) -> list[tuple[Kind, Reason]]:
@@ -214,6 +226,40 @@ def kinds(outputs: Outputs) -> list[tuple[Kind, Reason]]:
 
 EVENT = (Kind.EVENT, Reason.NONE)
 DUPLICATE = (Kind.DUPLICATE, Reason.NONE)
+
+
+# -- older versions of the event
+
+
+def test_an_event_of_an_older_version_is_sealed_as_received_and_read_as_the_current_one(world: World, source: Speaker) -> None:
+    """A connector that was not updated yet: its schema lacks the newest fields, and its fingerprint is another."""
+    document = json.loads(AUDIT_EVENT.text)
+    document["fields"] = [field for field in document["fields"] if field["name"] not in ("audience", "automation")]
+    older = Codec(json.dumps(document))
+    known = packaged_registry()
+    extensions = [codec for digest, codec in known.extensions.items() if digest not in known.unclassified]
+    registry = Registry([AUDIT_EVENT, older], extensions, [RUN_SESSION])
+    pipeline = replace(
+        world.pipeline,
+        decode=Decode(registry),
+        contract=Contract(registry, "eu-central"),
+        redaction=RedactionCheck(registry),
+    )
+    value = older.encode(
+        source.event(1, message={"stage": "SENT", "type": "text", "recipient_group": None, "recipient_count": 3})
+    )
+    batch = Batch(at([source.record(0), source.record(1, value)]))
+    _, outputs = pipeline.seal_batch(fresh(), batch, NOW_US)
+    (_, _), (seal, sealed) = sealed_of(outputs)
+    assert (seal.kind, sealed.content.content_schema, sealed.content.content) == (Kind.EVENT, older.sha256, value)
+    written_with = registry.by_digest[sealed.content.content_schema]
+    event = written_with.decode(sealed.content.content)
+    assert "audience" not in event
+    now = registry.as_current(event, written_with)
+    assert now == {**event, "audience": None, "automation": None}
+    document_of(Item(Delivered(0, 0, 0, outputs.archive[1]), sealed, seal, now))
+    assert registry.as_current(now, AUDIT_EVENT) is now
+    assert tenant_reader(registry)(seal, sealed.content) == "acme"
 
 
 # -- bad records
@@ -259,7 +305,7 @@ def bad_records(world: World, source: Speaker) -> dict[str, tuple[RawRecord, Rea
     good = source.record(1)
     value, headers = good.value, good.headers
     session, mac = headers[0], headers[1]
-    wider = variant('"PARTIAL", "UNKNOWN"]}', '"PARTIAL", "UNKNOWN", "NEVER"]}')
+    wider = variant('"PARTIAL", "UNKNOWN"]', '"PARTIAL", "UNKNOWN", "NEVER"]')
     long_tenant = variant('{"name": "tenant", "type": "string"', '{"name": "tenant", "type": "long"')
     long_attempt = variant('{"name": "attempt", "type": "int"', '{"name": "attempt", "type": "long"')
     retry = {"original_event_id": None, "attempt": 1 << 40, "idempotency_key": "k"}

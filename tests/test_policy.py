@@ -244,6 +244,8 @@ def test_a_folder_holds_the_same_policy_as_the_package(tmp_path: Path) -> None:
         ("unknown", "acme", "github.push", False),
         ("unknown", "@deployment", "emitter.open", False),
         ("", "", "", False),
+        ("publisher", "@deployment", "keys.certified", True),
+        ("publisher", "@deployment", "keys.ended", True),
     ],
 )
 def test_a_source_states_what_its_entitlement_says(source: str, tenant: str, event_name: str, entitled: bool) -> None:

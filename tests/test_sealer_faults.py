@@ -126,7 +126,7 @@ class Scene:
                 done.set()
                 thread.join()
         self.acknowledged = sum(emitter.counts.acknowledged for emitter in made)
-        assert not any(emitter.counts.failed for emitter in made)
+        assert not any(emitter.counts.waiting for emitter in made)
 
     def settle(self) -> TrailCounts:
         """Wait until all is sealed, end the sealers, check the trail: every acknowledged event once, nothing else."""

@@ -18,7 +18,6 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from schemas.registry import AUDIT_EVENT
 from sealtrail import certificate, checkpoint, layout, note, seal, signatures
 from sealtrail.avro import _container_header
 from sealtrail.certificate import Role
@@ -29,6 +28,7 @@ from sealtrail.verify import Trust, verify_archive
 from sinks.archive.checking import Entry
 from tests.archives import (
     CHAINS,
+    EVENT,
     NOT_AFTER_S,
     PART,
     ROOT,
@@ -288,7 +288,7 @@ def block(b: Built, segment: int) -> bytes:
 
 def event_schema() -> str:
     """The key of the schema that events are written with."""
-    return layout.schema_key(AUDIT_EVENT.sha256)
+    return layout.schema_key(EVENT.sha256)
 
 
 def b_class(segment: int) -> str:

@@ -132,7 +132,7 @@ class _Silent:
     def emit(self, _: object) -> bytes:
         raise AssertionError("a listing states nothing")
 
-    def wait_acknowledged(self, _: float) -> bool:
+    def await_broker(self, _: float) -> bool:
         raise AssertionError("a listing states nothing")
 
 

@@ -52,7 +52,7 @@ class StatingEmitter(Protocol):
     """An `Emitter` that can say when Kafka has what it was given."""
 
     def emit(self, draft: Mapping[str, object]) -> bytes: ...
-    def wait_acknowledged(self, timeout_s: float) -> bool: ...
+    def await_broker(self, timeout_s: float) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,6 +294,6 @@ def _state(
             "changes": [],
         }
     )
-    if not holder.emitter.wait_acknowledged(EVENT_S):
+    if not holder.emitter.await_broker(EVENT_S):
         raise TransientError(f"event {name} was not acknowledged; run it again")
     return event_id

@@ -6,7 +6,6 @@ is made on the brokers: every topic and right stands in the catalogue.
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 import sys
 import tempfile
@@ -18,7 +17,7 @@ from typing import Any
 import faust
 import structlog
 
-from processors.detect.detector import ACTIVITY_BACK, Detector, Handle, Load, LostEmitterError, Read, Stating
+from processors.detect.detector import ACTIVITY_BACK, Detector, Handle, Load, Read, Stating
 from processors.detect.driver import CommittedApp
 from processors.detect.rules import Rules
 from schemas.catalogue import topic_name
@@ -39,7 +38,6 @@ class _Made:
     """What the agents need once the app runs."""
 
     detector: Detector | None = None
-    problem: BaseException | None = None
 
 
 def run_detector(settings: Settings, emitter: Stating) -> None:
@@ -47,7 +45,7 @@ def run_detector(settings: Settings, emitter: Stating) -> None:
 
     Raises:
         ConfigError: a setting, certificate or rule is wrong.
-        TransientError: the emitter lost an event for good; start again.
+        TransientError: it could not go on; start again.
     """
     rules = Rules.load(settings.detect_rules)
     with tempfile.TemporaryDirectory(prefix="sealtrail-detect-") as folder:
@@ -67,8 +65,6 @@ def run_detector(settings: Settings, emitter: Stating) -> None:
         try:
             worker.execute_from_commandline()
         except SystemExit as ended:
-            if made.problem is not None:
-                raise TransientError(str(made.problem)) from made.problem
             if ended.code:
                 raise TransientError("the detector could not go on; see the log") from None
         finally:
@@ -117,12 +113,7 @@ def _agents(app: faust.App, settings: Settings, made: _Made) -> None:
             record = Read(message.topic, message.partition, message.offset, event.value)
             handler: Handle = getattr(detector, handle)
             loader: Load | None = getattr(detector, load) if load else None
-            try:
-                await detector.follow(record, app.consumer_generation_id, handler, loader, back)
-            except LostEmitterError as error:
-                made.problem = error
-                await app.crash(error)
-                await asyncio.Event().wait()  # not acknowledged: the successor has it
+            await detector.follow(record, app.consumer_generation_id, handler, loader, back)
             event.ack()
 
     @app.agent(raw_topic(app, settings, "audit.siem"), name="events")

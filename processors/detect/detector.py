@@ -69,23 +69,10 @@ class Read:
     value: bytes
 
 
-class Tally(Protocol):
-    """What became of an emitter's events."""
-
-    @property
-    def failed(self) -> int: ...
-
-
 class Stating(Emitter, Protocol):
-    """An emitter that says when what it was given is safe, or never will be."""
+    """An emitter that says when what it was given is safe."""
 
-    @property
-    def counts(self) -> Tally: ...
-    def wait_acknowledged(self, timeout_s: float) -> bool: ...
-
-
-class LostEmitterError(Exception):
-    """The emitter lost an event for good: this process ends, and its successor states what is due again."""
+    def await_broker(self, timeout_s: float) -> bool: ...
 
 
 @dataclass(slots=True)
@@ -233,8 +220,6 @@ class Detector:
             await self._again(lambda: handle(record))
         except (EvidenceError, ContractError) as error:
             await self._give_up(record, "undecodable" if isinstance(error, EvidenceError) else "unstatable", str(error))
-        except LostEmitterError:
-            raise
         except Exception as error:
             _LOG.exception("record cannot be processed", topic=record.topic, offset=record.offset)
             await self._give_up(record, "unprocessable", type(error).__name__)
@@ -270,9 +255,8 @@ class Detector:
         """State a finding, and wait until it is acknowledged."""
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(None, self._emitter.emit, draft)
-        while not await loop.run_in_executor(None, self._emitter.wait_acknowledged, ACKNOWLEDGED_S):
-            if self._emitter.counts.failed:
-                raise LostEmitterError(f"{self._emitter.counts.failed} events of the emitter failed for good")
+        while not await loop.run_in_executor(None, self._emitter.await_broker, ACKNOWLEDGED_S):
+            await asyncio.sleep(AGAIN_S)  # it sends again until Kafka has it, and says why Kafka refuses
         FINDINGS.labels(rule).inc()
         _LOG.warning("finding", rule=rule, id=draft["object"]["id"], tenant=draft["tenant"])
 

@@ -23,12 +23,13 @@ from collections.abc import Callable, Sequence
 from random import Random
 
 from producers.chat import acts, events
-from producers.chat.digest import BodyDigest
-from producers.chat.events import Progress, Way
+from producers.chat.events import CHAT
 from producers.chat.message import ChatMessage, SendingPolicy, problem_of
 from producers.chat.retry import DEFAULT, RetryPolicy, policy_named
 from producers.chat.trace import begun
-from producers.chat.transport import Outcome, Reply, Transport
+from producers.chat.transport import Reply, Transport
+from producers.kit import Audit, Decision, Delivery, Extension, Message, Outcome
+from producers.kit.content import BodyDigest
 from producers.lifecycle import Draft
 from schemas.emitter import Emitter
 from sealtrail.errors import TransientError
@@ -69,7 +70,7 @@ class ChatConnector:
     ) -> None:
         self._emitter = emitter
         self._transport = transport
-        self._digest = digest
+        self._audit = Audit(emitter, events.SYSTEM, digest=digest, clock=clock, random=random)
         self._instance = instance
         self._tenants = tuple(tenants)
         self._retry = retry or policy_named(DEFAULT)
@@ -78,8 +79,6 @@ class ChatConnector:
         self._stop = stop or threading.Event()
         self._lots = lots or Random()  # noqa: S311 - jitter is no secret
         self._random = random
-        self._clock = clock
-        self._way = Way(transport.hop, transport.signed, transport.encrypted, self._retry.name, self._sending)
         self._lock = threading.Lock()
         self._unreached = 0
         self._broken = False
@@ -101,85 +100,82 @@ class ChatConnector:
     def send(self, message: ChatMessage) -> bool:
         """Send one message; whether it was acknowledged. Raises ContractError when its fields break the contract."""
         payload = payload_of(message)
-        progress = Progress(
-            self._digest(message.tenant, message.body),
-            self._digest(message.tenant, payload),
-            begun(self._random, message.traceparent),
-        )
+        way = self._transport
+        delivery = Delivery(way.hop, True, way.signed, way.encrypted, payload, self._retry.name)
+        span = begun(self._random, message.traceparent)
+        life = events.life_of(self._audit, message, self._sending, delivery, span)
         self._count("messages")
         problem = problem_of(message)
         if problem is not None:
-            self._emit(events.malformed(message, self._way, progress, problem), progress)
+            life.failed(problem, hop=events.SYSTEM, validated=False)
             self._count("malformed")
             return False
         if not self._sending.allows(message):
-            self._emit(events.denied(message, self._way, progress), progress)
+            life.denied(events.authorization(message, self._sending, Decision.DENY))
             self._count("denied")
             return False
         whole_life = self._sending.needs_approval(message)
         if whole_life:
-            for stage in (events.drafted, events.approved, events.queued):
-                self._emit(stage(message, self._way, progress), progress)
-        reply, given_up = self._attempts(message, payload, progress)
-        if reply.outcome is not Outcome.ACKNOWLEDGED:
-            self._fail(message, progress, reply, given_up)
+            life.drafted()
+            life.approved(message.approver or "")
+            life.queued()
+        if not self._delivered(message, life, payload, span):
             return False
-        self._emit(events.delivered(message, self._way, progress, reply), progress)
         self._count("delivered")
         if whole_life:
-            self._ask_for_receipts(message, progress)
+            self._ask_for_receipts(message, life)
         return True
 
-    def _attempts(self, message: ChatMessage, payload: bytes, progress: Progress) -> tuple[Reply, str | None]:
-        """Attempt until it is acknowledged, refused for good, or given up; the last reply, and why it was given up."""
+    def _delivered(self, message: ChatMessage, life: Message, payload: bytes, span: str) -> bool:
+        """Attempt until it is acknowledged, refused for good, or given up."""
+        attempt = life.sent(traceparent=span)
         while True:
-            number = len(progress.attempts) + 1
-            if number == 1:
-                progress.sent = self._emit(events.sent(message, self._way, progress), progress)
-            else:
-                progress.traceparent = begun(self._random, progress.traceparent)
-                self._emit(events.retried(message, self._way, progress), progress)
-                self._count("retried")
-            at_us = self._clock() // 1000
-            reply = self._transport.deliver(payload, message.id, progress.traceparent, self._retry.timeout_s)
-            progress.note(reply, at_us, self._transport.hop)
+            reply = self._transport.deliver(payload, message.id, span, self._retry.timeout_s)
             self._notice(reply)
-            if reply.final:
-                return reply, None
-            if number >= self._retry.attempts:
-                return reply, None
-            with self._lock:
-                lot = self._lots.random()
-            if self._stop.wait(self._retry.wait_s(number, lot, reply.after_s)):
-                return reply, STOPPED
+            if reply.outcome is Outcome.ACKNOWLEDGED:
+                repeated = Extension(CHAT, {"repeated": True}) if reply.repeated else None
+                attempt.delivered(reply.reference, status=reply.status, extension=repeated)
+                return True
+            given_up = self._given_up(reply, attempt.number)
+            if given_up is not None:
+                attempt.failed(given_up, reply.outcome, status=reply.status)
+                self._count("failed")
+                self._escalate(message, life, span, given_up, attempt.number)
+                return False
+            span = begun(self._random, span)
+            attempt = attempt.retried(reply.outcome, status=reply.status, traceparent=span)
+            self._count("retried")
 
-    def _fail(self, message: ChatMessage, progress: Progress, reply: Reply, given_up: str | None) -> None:
-        self._emit(events.failed(message, self._way, progress, reply, given_up), progress)
-        self._count("failed")
+    def _given_up(self, reply: Reply, number: int) -> str | None:
+        """Why there is no attempt after this one; None after the wait for the next."""
+        if reply.final or number >= self._retry.attempts:
+            return reply.reason or str(reply.outcome).lower()
+        with self._lock:
+            lot = self._lots.random()
+        return STOPPED if self._stop.wait(self._retry.wait_s(number, lot, reply.after_s)) else None
+
+    def _escalate(self, message: ChatMessage, life: Message, span: str, reason: str, attempts: int) -> None:
         if self._escalation is None:
             return
-        reason = given_up or reply.reason
-        notice = {"message": message.id, "tenant": message.tenant, "reason": reason, "attempts": len(progress.attempts)}
-        told = self._escalation.deliver(
-            json.dumps(notice).encode(), f"escalation-{message.id}", progress.traceparent, self._retry.timeout_s
-        )
-        self._emit(events.escalated(message, self._way, progress, self._escalation.hop, told), progress)
+        notice = {"message": message.id, "tenant": message.tenant, "reason": reason, "attempts": attempts}
+        told = self._escalation.deliver(json.dumps(notice).encode(), f"escalation-{message.id}", span, self._retry.timeout_s)
+        hop = self._escalation.hop
+        if told.outcome is Outcome.ACKNOWLEDGED:
+            life.escalated(hop, reference=told.reference, traceparent=span)
+        else:
+            life.not_escalated(hop, told.reason or str(told.outcome).lower(), traceparent=span)
         self._count("escalated")
 
-    def _ask_for_receipts(self, message: ChatMessage, progress: Progress) -> None:
+    def _ask_for_receipts(self, message: ChatMessage, life: Message) -> None:
         try:
             receipts = self._transport.receipts(message.id, RECEIPT_S)
         except TransientError:
             self._count("receipts_unknown")  # nothing is known, so nothing is stated
             return
         if receipts.viewers:
-            self._emit(events.seen(message, self._way, progress, receipts), progress)
+            life.viewed(extension=Extension(CHAT, {"viewers": receipts.viewers}))
         if receipts.archived:
-            self._emit(events.archived(message, self._way, progress), progress)
-
-    def _emit(self, draft: Draft, progress: Progress) -> bytes:
-        progress.last = self._emitter.emit(draft)
-        return progress.last
+            life.archived()
 
     def _notice(self, reply: Reply) -> None:
         """State once that the receiver cannot be reached, and once that it can be again."""

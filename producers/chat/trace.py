@@ -5,17 +5,16 @@ The span in an attempt's HTTP header is the one in the event that stated the att
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 
-Random = Callable[[int], bytes]  # as os.urandom
+from producers.kit.tracing import TRACEPARENT
 
-_TRACEPARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-([0-9a-f]{2})")
+Random = Callable[[int], bytes]  # as os.urandom
 
 
 def begun(random: Random, parent: str | None = None) -> str:
     """A new span: within the trace of `parent`, or in a new, sampled trace when that is none or malformed."""
-    found = _TRACEPARENT.fullmatch(parent) if parent else None
+    found = TRACEPARENT.fullmatch(parent) if parent else None
     trace, flags = found.groups() if found else (_id(random, 16), "01")
     return f"00-{trace}-{_id(random, 8)}-{flags}"
 

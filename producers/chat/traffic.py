@@ -11,8 +11,8 @@ from random import Random
 
 from producers.chat import acts
 from producers.chat.acts import Act
-from producers.chat.digest import BodyDigest
 from producers.chat.message import ChatMessage, MessageType
+from producers.kit.content import BodyDigest
 from producers.lifecycle import Draft
 
 PEOPLE, GROUPS = 200, 25  # of a tenant: enough to tell apart, few enough to meet again

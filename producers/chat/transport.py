@@ -21,12 +21,12 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
 import httpx2
 
+from producers.kit.words import Outcome
 from sealtrail.errors import ConfigError, TransientError
 
 MAX_ANSWER_BYTES = 65_536  # an acknowledgement is some hundred bytes
@@ -36,15 +36,6 @@ SIGNATURE_CONTEXT = b"sealtrail/message/v1\n"
 
 _REFERENCE = re.compile(r"[!-?A-~]{1,256}")
 _SLUG = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-
-
-class Outcome(StrEnum):
-    """As `DeliveryAttempt.outcome` in the event."""
-
-    ACKNOWLEDGED = "ACKNOWLEDGED"
-    REFUSED = "REFUSED"
-    TIMED_OUT = "TIMED_OUT"
-    UNREACHABLE = "UNREACHABLE"
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,7 @@ def limits_of(settings: Settings) -> Limits:
 
 def tenant_reader(registry: Registry) -> TenantReader:
     """Reads the tenant of every event schema in the registry."""
-    return TenantReader({codec.sha256: codec.header for codec in registry.by_header.values()})
+    return TenantReader({digest: codec.header for digest, codec in registry.events.items()})
 
 
 def certificates_of(settings: Settings) -> Certificates:

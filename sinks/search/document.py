@@ -141,6 +141,8 @@ _AS_THEY_ARE = (
     "authorization",
     "message",
     "deployment",
+    "audience",
+    "automation",
     "redaction",
 )
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from schemas.search_names import alias, patterns
 
-VERSION = 1
+VERSION = 2
 LONGEST = 1024
 
 _KEYWORD = {"type": "keyword", "ignore_above": LONGEST}
@@ -80,6 +80,8 @@ PROPERTIES: dict[str, Any] = {
         deployment=_object(
             environment=_KEYWORD, commit=_KEYWORD, artifact_digest=_KEYWORD, checks=_object(name=_KEYWORD, result=_KEYWORD)
         ),
+        audience=_object(reach=_KEYWORD, group=_KEYWORD, count=_LONG),
+        automation=_object(steps=_object(name=_KEYWORD, intended=_BOOLEAN, executed=_BOOLEAN)),
         content_ref=_object(digest=_KEYWORD, size=_LONG, media_type=_KEYWORD, location=_SHOWN),
         redaction=_object(status=_KEYWORD, policy=_KEYWORD, fields=_KEYWORD),
         extension=_KEYWORD,

@@ -181,6 +181,7 @@ def _rest(item: Item) -> dict[str, Any]:
         "stage": (event["message"] or {}).get("stage"),
         "failure": (event["delivery"] or {}).get("failure"),
         "environment": (event["deployment"] or {}).get("environment"),
+        "reach": (event["audience"] or {}).get("reach"),
         "changed": [change["path"] for change in event["changes"]] or None,
         "retain_until": seal.retain_until_ms,
         "signed": seal.signed,

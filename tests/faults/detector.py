@@ -18,9 +18,9 @@ from schemas.settings import Settings
 class Deadly(AuditProducer):
     """Dies with the first acknowledgement that somebody waits for."""
 
-    def wait_acknowledged(self, timeout_s: float) -> bool:
+    def await_broker(self, timeout_s: float) -> bool:
         """Wait, and do not live to tell."""
-        if super().wait_acknowledged(timeout_s):
+        if super().await_broker(timeout_s):
             os.kill(os.getpid(), signal.SIGKILL)
         return False
 

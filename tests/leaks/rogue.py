@@ -16,8 +16,11 @@ from kafkaio.producer import IdempotentProducer
 from producers.drafts import completed
 from producers.identity import Identity
 from producers.lifecycle import opened
+from producers.run import Prepared
 from producers.uuid7 import Uuid7
 from schemas.catalogue import RAW, topic_name
+from schemas.encoder import split_encoder
+from schemas.registry import AUDIT_EVENT
 from schemas.settings import Settings
 from tests.leaks.forms import ALNUM, UPPER, luhn, some
 from tests.leaks.plant import SOURCE, draft
@@ -52,7 +55,7 @@ def planted(seed: int) -> tuple[Planted, ...]:
 def let_out(settings: Settings, seed: int) -> None:
     """Write one event for each, after the run's opening. Raises AssertionError if Kafka does not take them."""
     identity, topic = Identity(settings, SOURCE, INSTANCE), topic_name(settings.topic_prefix, RAW)
-    uuid7 = Uuid7(time.time_ns, os.urandom)
+    uuid7, encode = Uuid7(time.time_ns, os.urandom), split_encoder(AUDIT_EVENT.text, "emitter")
     run = identity.open(uuid7(), os.urandom(32), topic, time.time())
     problems: list[str | None] = []
     producer = IdempotentProducer(
@@ -63,8 +66,7 @@ def let_out(settings: Settings, seed: int) -> None:
         full = completed(
             event, event_id=uuid7(), source=SOURCE, instance=INSTANCE, region=settings.region, now_us=time.time_ns() // 1000
         )
-        assert producer.produce(*run.record(full))
-        run.taken()
+        assert producer.produce(*run.record(Prepared(*encode(full))))
 
     nobody = {"kind": "SYSTEM", "id": "", "display": None}
     send({**opened(run.run.key, run.session), "actor": nobody})

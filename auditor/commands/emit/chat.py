@@ -24,9 +24,9 @@ from auditor.console import AsJson, ConfigFile, explained, say, settings_of
 from keystore import Keystore
 from producers.audit import AuditProducer
 from producers.chat import ChatConnector, ChatMessage, HttpTransport
-from producers.chat.digest import keyed_by
 from producers.chat.retry import DEFAULT, policy_named
 from producers.chat.traffic import Doing, traffic
+from producers.kit.content import keyed_by
 from schemas.settings import Settings
 from sealtrail.errors import ConfigError, ContractError
 

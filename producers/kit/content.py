@@ -36,7 +36,7 @@ def keyed_by(keystore: Keystore) -> BodyDigest:
             try:
                 key = keys[tenant] = keystore.secret(TENANT_HASH + tenant)
             except ConfigError:
-                raise ContractError("tenant", "this connector holds no hash key of that tenant") from None
+                raise ContractError("tenant", "no hash key of that tenant is held here") from None
         return body_digest(key, data)
 
     return digest

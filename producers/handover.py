@@ -1,0 +1,166 @@
+"""Between the application's threads, which hand events over, and the one thread that sends them.
+
+A bounded queue in the order of the calls, and a count of how far its events have come: taken over, in the spool,
+acknowledged by Kafka. Whoever must know waits here. Nothing is dropped: with no room, a caller waits or is refused, as it
+was made to.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from producers.run import Prepared
+from sealtrail.errors import TransientError
+
+QUEUE_EVENTS = 10_000  # some 5 MiB, 0.2 s of work for the sender
+QUEUE_BYTES = 16 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What became of the events since this process made (or, after a fork, inherited) the emitter.
+
+    Attributes:
+        accepted: taken over, the emitter's own included.
+        spooled: durable in the spool; 0 without one.
+        acknowledged: on all of Kafka's in-sync replicas.
+        refused: against the contract; neither numbered nor sent.
+        problem: why Kafka refuses what waits, for as long as it does; it is tried again.
+    """
+
+    accepted: int = 0
+    spooled: int = 0
+    acknowledged: int = 0
+    refused: int = 0
+    problem: str | None = None
+
+    @property
+    def waiting(self) -> int:
+        """Taken over and not acknowledged yet."""
+        return self.accepted - self.acknowledged
+
+
+class Handover:
+    """Any thread may call; `take`, `own` and `came` are the sender's.
+
+    Args:
+        wait: whether `put` waits while there is no room; else it raises.
+    """
+
+    def __init__(self, *, wait: bool = True, events: int = QUEUE_EVENTS, size: int = QUEUE_BYTES) -> None:
+        self._wait = wait
+        self._most, self._most_bytes = events, size
+        self._queue: deque[Prepared] = deque()
+        self._bytes = 0
+        lock = threading.Lock()
+        self._news = threading.Condition(lock)  # the sender waits on it
+        self._moved = threading.Condition(lock)  # everybody else
+        self._idle = False  # whether the sender waits
+        self._accepted = self._spooled = self._acknowledged = self._refused = 0
+        # of the application's events alone: the emitter's own come in between, and nobody waits for them
+        self._handed = self._handed_spooled = self._handed_acknowledged = 0
+        self._problem: str | None = None
+        self.closing = False
+
+    @property
+    def counts(self) -> Counts:
+        """The counters now."""
+        with self._moved:
+            return Counts(self._accepted, self._spooled, self._acknowledged, self._refused, self._problem)
+
+    def put(self, event: Prepared) -> None:
+        """Hand over; in order of the calls. Raises TransientError: closing, or no room."""
+        with self._moved:
+            while not self.closing and (len(self._queue) >= self._most or self._bytes >= self._most_bytes):
+                if not self._wait:
+                    raise TransientError("no room for the event; it was not handed over")
+                self._moved.wait()
+            if self.closing:
+                raise TransientError("emitter is closed; the event was not handed over")
+            self._queue.append(event)
+            self._bytes += len(event.after)
+            self._accepted += 1
+            if not event.own:
+                self._handed += 1
+            if self._idle:
+                self._idle = False
+                self._news.notify()
+
+    def refused(self) -> None:
+        """Count an event that the contract refused."""
+        with self._moved:
+            self._refused += 1
+
+    def close(self) -> None:
+        """Take nothing more; whoever waits for room is told so."""
+        with self._moved:
+            self.closing = True
+            self._moved.notify_all()
+            self._news.notify()
+
+    def wait_until(self, reached: Callable[[Counts], bool], timeout_s: float) -> bool:
+        """Whether it came to be that `reached`, within the time."""
+        deadline = time.monotonic() + timeout_s
+        while not reached(self.counts):
+            with self._moved:
+                if not self._moved.wait(max(0.0, min(1.0, deadline - time.monotonic()))) and time.monotonic() >= deadline:
+                    break
+        return reached(self.counts)
+
+    def await_spool(self, timeout_s: float) -> bool:
+        """Wait until all that was handed over so far is durable in the spool."""
+        with self._moved:
+            target = self._handed
+            return self._moved.wait_for(lambda: self._handed_spooled >= target, timeout_s)
+
+    def await_broker(self, timeout_s: float) -> bool:
+        """Wait until all that was handed over so far is acknowledged; False at once while Kafka refuses it."""
+        with self._moved:
+            target = self._handed
+            self._moved.wait_for(lambda: self._handed_acknowledged >= target or self._problem is not None, timeout_s)
+            return self._handed_acknowledged >= target
+
+    # -- the sender's
+
+    def take(self, most: int, wait_s: float) -> list[Prepared]:
+        """Up to `most` events; waits for the first of them."""
+        with self._news:
+            if not self._queue and wait_s > 0:
+                self._idle = True
+                self._news.wait(wait_s)
+                self._idle = False
+            taken = [self._queue.popleft() for _ in range(min(most, len(self._queue)))]
+            if taken:
+                self._bytes -= sum(len(event.after) for event in taken)
+                self._moved.notify_all()
+            return taken
+
+    def own(self) -> None:
+        """Count an event that the emitter states of itself."""
+        with self._moved:
+            self._accepted += 1
+
+    def spooled(self, events: int, handed: int) -> None:
+        """So many more are durable, of them so many of the application's."""
+        with self._moved:
+            self._spooled += events
+            self._handed_spooled += handed
+            self._moved.notify_all()
+
+    def acknowledged(self, events: int, handed: int) -> None:
+        """So many more are acknowledged, of them so many of the application's."""
+        with self._moved:
+            self._acknowledged += events
+            self._handed_acknowledged += handed
+            self._problem = None
+            self._moved.notify_all()
+
+    def troubled(self, problem: str) -> None:
+        """Kafka refuses what waits."""
+        with self._moved:
+            self._problem = problem
+            self._moved.notify_all()

@@ -1,0 +1,272 @@
+"""Check, redact and encode an event in one pass: what the emitter asks of every event, in the caller's thread.
+
+`Contract.check`, `Redactor` and the encoder each walk the whole event. Here one function is written per schema that does the
+three for each field as it comes by. It knows only the good case. At the first thing that is not as it should be (a type, a
+pattern, an unknown key, a size, a text that may hold a secret) it gives up, and the three do it one after the other: they
+say what is wrong, and they are the oracle. A property test holds the two byte-identical, over good events and over
+mutated ones.
+
+    v = r0.get('reason', None)
+    if v is None: …                                            the null branch
+    else: check its type and length; mask it; note the path if that changed it; append length and bytes
+
+Not here: who may state what, and numbers (`producers`).
+"""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache, partial
+from typing import Any, cast
+
+from schemas.contract import MAX_EVENT_BYTES, MAX_TEXT_BYTES, OPEN, RULES, Contract
+from schemas.encoder import Encoder, SplitEncoder, Writer, number, split_encoder
+from schemas.fields import DataClass, Marks, Redact
+from schemas.redact import (
+    HASH_CONTEXT,
+    REDACTION_POLICY,
+    HashKey,
+    Redactor,
+    clear_test,
+    is_hashed,
+    mask,
+    may_hold_secret,
+    secret_key_id,
+)
+from schemas.registry import AUDIT_EVENT, Registry
+from sealtrail.avro import HEADER_SIZE
+from sealtrail.errors import ContractError
+
+EMITTER_BYTES = 2 * (2 + 128) + 16 + 10  # the field `emitter`, at most: source, instance, epoch, number
+_SHORT = MAX_TEXT_BYTES // 4  # code points that surely are no more bytes than a text may have
+_SYMBOLS = {"NONE": number(0, 31), "APPLIED": number(1, 31)}
+
+Hasher = Callable[[str], str]
+_Fast = Callable[[Mapping[str, object], Hasher, list[str]], Any]
+
+
+class _SlowError(Exception):
+    """Not the good case; the oracle judges."""
+
+
+class Admission:
+    """Callable: an event to its Avro body up to and after the field `emitter`. Any thread may call.
+
+    The event has what is the emitter's own: event_id, emitter, region, redaction; see `producers.drafts`. Its extension is
+    {schema, value} or {schema, payload}. It is not changed.
+
+    Args:
+        registry: whose extensions are admitted.
+        region: the one region whose events are admitted.
+        hash_key: the hash key of a tenant, 32 bytes.
+
+    Raises:
+        ContractError: refused; names the field, never its value.
+    """
+
+    def __init__(self, registry: Registry, region: str | None, hash_key: HashKey) -> None:
+        self._contract = Contract(registry, region)
+        self._redactor = Redactor(AUDIT_EVENT.text, registry, hash_key)
+        self._encode: SplitEncoder = split_encoder(AUDIT_EVENT.text, "emitter")
+        self._registry = registry
+        self._hash_key = hash_key
+        self._hashers: dict[str, Hasher] = {}  # of tenants whose key there is
+        self._encoders: dict[bytes, Encoder] = {}
+        self._extensions: dict[bytes, _Fast] = {
+            digest: _Admitting(codec.text, "extension.payload.").function("r0, hasher, changed")
+            for digest, codec in registry.extensions.items()
+            if digest not in registry.unclassified
+        }
+        self._fast: _Fast = _Event(AUDIT_EVENT.text, self._extension).function("r0, hasher, changed")
+
+    def __call__(self, event: Mapping[str, object]) -> tuple[bytes, bytes]:
+        if may_hold_secret(event):
+            return self.slowly(event)
+        try:
+            tenant = cast("str", event["tenant"])
+            return cast("tuple[bytes, bytes]", self._fast(event, self._hashers.get(tenant) or self._hasher(tenant), []))
+        except (_SlowError, ContractError, ValueError, TypeError, KeyError, AttributeError, OverflowError):
+            return self.slowly(event)
+
+    def slowly(self, event: Mapping[str, object]) -> tuple[bytes, bytes]:
+        """The same, step by step."""
+        extension = event.get("extension")
+        if isinstance(extension, Mapping) and "value" in extension:
+            event = {**event, "extension": self._contract.extension(extension.get("schema"), extension["value"])}
+        self._contract.check(event)
+        before, after = self._encode(self._redactor(event))
+        size = HEADER_SIZE + len(before) + EMITTER_BYTES + len(after)
+        if size > MAX_EVENT_BYTES:
+            raise ContractError("", f"too large: {size} bytes encoded, at most {MAX_EVENT_BYTES}")
+        return before, after
+
+    def _extension(self, given: dict[str, Any], hasher: Hasher, changed: list[str]) -> tuple[bytes, bytes]:
+        """Digest of the schema, and payload."""
+        schema = given["schema"]
+        admit = self._extensions.get(schema)
+        if admit is None or len(given) != 2:
+            raise _SlowError
+        if "value" in given:
+            return schema, admit(given["value"], hasher, changed)
+        return schema, admit(self._registry.extension_value(schema, given["payload"]), hasher, changed)
+
+    def _hasher(self, tenant: str) -> Hasher:
+        key = self._hash_key(tenant)
+        made = partial(_hash, key, f"hmac_{secret_key_id(key).hex()[:16]}_")
+        self._hashers[tenant] = made
+        return made
+
+
+def _hash(key: bytes, prefix: str, value: str) -> str:
+    """As `schemas.redact.hash_value`, with the key's id made once."""
+    digest = hmac.digest(key, HASH_CONTEXT + value.encode(), "sha256")
+    return prefix + base64.urlsafe_b64encode(digest)[:43].decode()
+
+
+def _slow(_: object = None) -> Any:
+    raise _SlowError
+
+
+class _Admitting(Writer):
+    """Writes check and redaction into the places of the encoder."""
+
+    def __init__(self, text: str, prefix: str = "", rules: Mapping[str, Callable[[Any], str | None]] | None = None) -> None:
+        super().__init__(text, None if prefix else "emitter")
+        self._prefix = prefix
+        self._rules = rules or {}
+        self._names |= {
+            "slow": _slow,
+            "mask": mask,
+            "is_hashed": is_hashed,
+            "finite": math.isfinite,
+        }
+
+    def _begin(self, schema: dict[str, Any], depth: int) -> Iterator[str]:
+        known = self._constant(frozenset(field["name"] for field in schema["fields"]))
+        yield f"if type(r{depth}) is not dict or not {known}.issuperset(r{depth}): slow()"
+
+    def _leaf(self, definition: dict[str, Any], field: dict[str, Any], path: str) -> Iterator[str]:
+        kind = definition["type"]
+        redact = field.get("redact")
+        if kind == "string":
+            yield "if type(v) is not str: slow()"
+            yield from self._text(field, path) if redact is None else self._marked(field, path, Redact(redact))
+        elif redact is not None:
+            yield "if v: slow()"  # omitted, of a type that few have: the oracle does it
+            yield from super()._leaf(definition, field, path)
+        else:
+            yield {
+                "int": "if type(v) is not int: slow()",
+                "long": "if type(v) is not int: slow()",
+                "bytes": "if type(v) is not bytes: slow()",
+                "fixed": "if type(v) is not bytes: slow()",
+                "float": "if type(v) is not float or not finite(v): slow()",
+                "double": "if type(v) is not float or not finite(v): slow()",
+            }.get(kind, "pass")
+            rule = self._rules.get(path)
+            if rule is not None:
+                yield f"if {self._constant(rule)}(v) is not None: slow()"
+            yield from super()._leaf(definition, field, path)
+
+    def _text(self, field: dict[str, Any], path: str) -> Iterator[str]:
+        """Public or internal text: it matches its pattern."""
+        yield f"if {self._constant(re.compile(field['pattern']).fullmatch)}(v) is None: slow()"
+        rule = self._rules.get(path)
+        if rule is not None:
+            yield f"if {self._constant(rule)}(v) is not None: slow()"
+        yield "v = v.encode(); n = len(v)"
+        yield f"if n > {MAX_TEXT_BYTES}: slow()"
+        yield "a(SIZES[n] if n < TABLED else number(n, 63)); a(v)"
+
+    def _marked(self, field: dict[str, Any], path: str, redact: Redact) -> Iterator[str]:
+        """Text that is redacted; omission of nullable text is `_other`'s."""
+        yield f"if len(v) > {_SHORT}: slow()"
+        yield "if not v.isascii(): v.encode()"  # a lone surrogate is refused, even where it would be masked
+        changed = f"changed.append({self._constant(self._prefix + path)})"
+        if redact is Redact.OMIT:
+            yield "if v: slow()"
+        elif redact is Redact.HASH:
+            yield "if v and not is_hashed(v):"
+            yield f"    {changed}"
+            yield "    v = hasher(v)"
+        else:
+            yield "w = mask(v)"
+            clear = ""
+            if "clearPaths" in field:
+                marks = Marks(DataClass(field["dataClass"]), redact, None, frozenset(field["clearPaths"]), field["clearValues"])
+                clear = f" and not {self._constant(clear_test(marks))}(r{path.count('.')}, v)"
+            yield f"if w != v{clear}:"
+            yield f"    {changed}"
+            yield "    v = w"
+        yield "v = v.encode(); n = len(v)"
+        yield "a(SIZES[n] if n < TABLED else number(n, 63)); a(v)"
+
+    def _other(self, schema: Any, branch: bytes, depth: int, field: dict[str, Any], path: str) -> Iterator[str]:
+        if field.get("redact") != Redact.OMIT or schema != "string":
+            yield from super()._other(schema, branch, depth, field, path)
+            return
+        yield f"if type(v) is not str or len(v) > {_SHORT}: slow()"
+        yield "v.encode()"
+        yield "if v:"
+        yield f"    changed.append({self._constant(self._prefix + path)})"
+        yield f"    a({self._constant(number(1 - number_of(branch), 31))})"
+        yield "else:"
+        yield f"    a({self._constant(branch + number(0, 63))})"
+
+
+def number_of(branch: bytes) -> int:
+    """The number of a union's branch, of two."""
+    return branch[0] >> 1
+
+
+class _Event(_Admitting):
+    """The event schema: what its fields say of each other, its extension, and what redaction did."""
+
+    def __init__(self, text: str, extension: Callable[[dict[str, Any], Hasher, list[str]], tuple[bytes, bytes]]) -> None:
+        super().__init__(text, "", RULES)
+        self._names |= {"extension": extension, "redacted": _redaction}
+
+    def _value(self, schema: Any, depth: int, field: dict[str, Any], path: str) -> Iterator[str]:
+        if path == "redaction":
+            self._define(schema)
+            yield "k = len(parts); a(b'')"  # what it says is known at the end
+        elif path == "extension":
+            for branch in schema:
+                if branch != "null":
+                    self._define(branch)
+            null = schema.index("null")
+            yield "later = []"  # redaction names the event's own paths first
+            yield "if v is None:"
+            yield f"    a({self._constant(number(null, 31))})"
+            yield "else:"
+            yield "    w, v = extension(v, hasher, later); n = len(v)"
+            yield f"    a({self._constant(number(1 - null, 31))}); a(w); a(SIZES[n] if n < TABLED else number(n, 63)); a(v)"
+        else:
+            yield from super()._value(schema, depth, field, path)
+
+    def _end(self) -> Iterator[str]:
+        yield f"if r0['event_name'] == {self._constant(OPEN)}: slow()"
+        yield "w = r0['actor']"
+        yield "if not w['id'] and w['kind'] != 'SYSTEM': slow()"
+        yield "parts[k] = redacted((*changed, *later))"
+        yield "after = b''.join(parts)"
+        yield f"if len(before) + len(after) > {MAX_EVENT_BYTES - HEADER_SIZE - EMITTER_BYTES}: slow()"
+        yield "return before, after"
+
+
+@lru_cache(4096)  # of sets of paths; an application has a few dozen
+def _redaction(changed: tuple[str, ...]) -> bytes:
+    """The field `redaction`, encoded."""
+    fields = list(dict.fromkeys(changed))
+    policy = REDACTION_POLICY.encode()
+    parts = [_SYMBOLS["APPLIED" if fields else "NONE"], number(len(policy), 63), policy]
+    if fields:
+        parts.append(number(len(fields), 63))
+        for field in fields:
+            parts += (number(len(field), 63), field.encode())
+    parts.append(b"\x00")
+    return b"".join(parts)

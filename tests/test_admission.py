@@ -1,0 +1,168 @@
+"""One pass over an event, held against its oracle: the contract's check, the redactor and the encoder one after the other."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from typing import Any
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from schemas.admission import Admission
+from schemas.contract import Contract
+from schemas.redact import Redactor, hash_value, may_hold_secret
+from schemas.registry import AUDIT_EVENT, packaged_registry
+from sealtrail.errors import ContractError
+from tests.strategies import GITHUB, events, github_extensions, minimal_event
+
+REGISTRY = packaged_registry()
+UNREDACTED = {"status": "NONE", "policy": "v1", "fields": []}
+
+
+def key_of(tenant: str) -> bytes:
+    return hashlib.sha256(tenant.encode()).digest()
+
+
+class Fast(Admission):
+    """One that fails where it would go slowly."""
+
+    def slowly(self, event: Any) -> tuple[bytes, bytes]:
+        raise AssertionError("went slowly")
+
+
+FAST = Fast(REGISTRY, None, key_of)
+ADMIT = Admission(REGISTRY, None, key_of)
+
+
+def outcome(admit: Any, event: dict[str, Any]) -> object:
+    try:
+        return admit(event)
+    except ContractError as error:
+        return (error.field, error.problem)
+
+
+@settings(max_examples=100)
+@given(events())
+def test_a_good_event_is_admitted_in_one_pass_with_the_bytes_of_the_oracle(event: dict[str, Any]) -> None:
+    before = copy.deepcopy(event)
+    assert FAST(event) == ADMIT.slowly(event) if _plain(event) else True
+    assert event == before
+
+
+def _plain(event: dict[str, Any]) -> bool:
+    """What the one pass takes: long texts, and what may hold a secret, are left to the oracle."""
+    return not may_hold_secret(event) and all(len(text) <= 2048 for text in _texts(event))
+
+
+def _texts(value: object) -> list[str]:
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, dict):
+        return [t for item in value.values() for t in _texts(item)]
+    return [t for item in value for t in _texts(item)] if isinstance(value, list) else []
+
+
+@given(events(extension=False), github_extensions())
+def test_an_extension_given_as_a_value_is_the_same_as_given_encoded(event: dict[str, Any], value: dict[str, Any]) -> None:
+    as_value = {**event, "extension": {"schema": GITHUB.sha256, "value": value}}
+    as_payload = {**event, "extension": {"schema": GITHUB.sha256, "payload": GITHUB.encode_body(value)}}
+    assume(not may_hold_secret(as_value) and not may_hold_secret(as_payload))
+    assert FAST(as_value) == FAST(as_payload) == ADMIT.slowly(as_value)
+
+
+_NUMBERS = [7, -1, 2**31, 2**63, 2**70, 1.5, float("nan"), None, True]
+_STRINGS = ["", "x", "X y", "\ud800", "é" * 3000, "z" * 9000, "SUCCESS", "emitter.open", f"hmac_{'0' * 16}_{'A' * 43}"]
+_OTHERS = [b"", b"x" * 16, b"x" * 15, [], ["x"], [None], {}, {"x": 1}, ()]
+_ODD: st.SearchStrategy[Any] = st.sampled_from([*_NUMBERS, *_STRINGS, *_OTHERS])
+
+
+@st.composite
+def mutated(draw: st.DrawFn) -> dict[str, Any]:
+    """An event with something in it replaced, left out, or added."""
+    event = draw(events())
+    if event["extension"] is None and draw(st.booleans()):
+        event["extension"] = {"schema": GITHUB.sha256, "value": draw(github_extensions())}
+    for _ in range(draw(st.integers(1, 2))):
+        node: Any = event
+        keys = [key for key in event if key not in ("event_id", "emitter", "region", "redaction")]
+        key: Any = draw(st.sampled_from(keys))
+        while isinstance(node[key], (dict, list)) and node[key] and draw(st.integers(0, 3)):
+            node = node[key]
+            key = draw(st.sampled_from(list(node) if isinstance(node, dict) else range(len(node))))
+        act = draw(st.sampled_from(["replace", "replace", "leave out", "add"]))
+        if act == "replace" or isinstance(node, list):
+            node[key] = draw(_ODD)
+        elif act == "leave out":
+            del node[key]
+        else:
+            node["surplus"] = draw(_ODD)
+        if not isinstance(event.get("tenant"), str):
+            event["tenant"] = "acme"  # whose it is, the emitter has looked at before
+    return event
+
+
+@settings(max_examples=400)
+@given(mutated())
+def test_whatever_an_event_holds_the_outcome_is_the_oracles(event: dict[str, Any]) -> None:
+    assert outcome(ADMIT, event) == outcome(ADMIT.slowly, event)
+
+
+def test_what_is_admitted_is_redacted_and_says_so() -> None:
+    event = minimal_event(
+        actor={"kind": "USER", "id": "ada", "display": "ada-lovelace"},
+        detail="gone",
+        reason="why not",
+        changes=[
+            {"op": "REPLACE", "path": "/role", "before": '"reader"', "after": '"owner"'},
+            {"op": "REPLACE", "path": "/title", "before": '"old one"', "after": None},
+        ],
+    )
+    before, after = ADMIT(event)
+    emitter = AUDIT_EVENT.encode_body(event)[len(before) :]
+    body = before + emitter[: emitter.index(event["emitter"]["epoch"]) + 17] + after
+    made = AUDIT_EVENT.decode_body(body)
+    assert made["actor"]["id"] == hash_value(key_of(event["tenant"]), "ada")
+    assert made["actor"]["display"] == "***-*****ace"
+    assert (made["detail"], made["reason"]) == (None, "*** **t")
+    assert made["changes"][0]["after"] == '"owner"'
+    assert made["changes"][1]["before"] == '**** **e"'
+    assert set(made["redaction"]["fields"]) == {"actor.id", "actor.display", "detail", "reason", "changes[].before"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "field"),
+    [
+        ({"event_name": "No"}, "event_name"),
+        ({"occurred_at": 5}, "occurred_at"),
+        ({"actor": {"kind": "USER", "id": ""}}, "actor.id"),
+        ({"reason": "lone \ud800"}, "reason"),
+        ({"extension": {"schema": b"\0" * 32, "value": {}}}, "extension.schema"),
+        ({"extension": {"schema": GITHUB.sha256, "value": {"hook": 7}}}, "extension.payload.hook"),
+        ({"extension": {"schema": GITHUB.sha256, "payload": b"\xff"}}, "extension.payload"),
+        ({"changes": [{"op": "ADD", "path": "/x", "before": None, "after": "x" * 8000}] * 150}, ""),
+    ],
+)
+def test_a_refusal_names_the_field(changed: dict[str, Any], field: str) -> None:
+    with pytest.raises(ContractError) as caught:
+        ADMIT(minimal_event(**changed))
+    assert caught.value.field == field
+
+
+def test_an_event_of_another_region_and_one_without_a_key_are_refused() -> None:
+    def no_key(_: str) -> bytes:
+        raise ContractError("tenant", "none")
+
+    assert outcome(Admission(REGISTRY, None, no_key), minimal_event()) == ("tenant", "none")
+    assert outcome(Admission(REGISTRY, "elsewhere", key_of).slowly, minimal_event())[0] == "region"  # type: ignore[index]
+
+
+def test_the_steps_of_the_oracle_are_those_that_others_use() -> None:
+    event = minimal_event(reason="why not")
+    Contract(REGISTRY).check(event)
+    redacted = Redactor(AUDIT_EVENT.text, REGISTRY, key_of)(event)
+    before, after = ADMIT.slowly(event)
+    whole = AUDIT_EVENT.encode_body(redacted)
+    assert whole.startswith(before)
+    assert whole.endswith(after)
