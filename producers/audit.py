@@ -42,7 +42,7 @@ from schemas.admission import Admission
 from schemas.catalogue import RAW, topic_name
 from schemas.registry import packaged_registry
 from schemas.settings import Settings
-from sealtrail.errors import ConfigError, ContractError, TransientError
+from sealtrail.errors import ConfigError, ContractError, SealtrailError
 from sealtrail.session import SESSION_KEY_SIZE
 
 CLOSE_S = 30.0  # a broker that restarts is back in 5 to 10 s
@@ -114,7 +114,8 @@ class AuditProducer:
             TransientError: closed, or no room; the event was not handed over.
         """
         try:
-            if str(draft.get("event_name")).startswith("emitter."):
+            name = draft.get("event_name")
+            if isinstance(name, str) and name.startswith("emitter."):
                 raise ContractError("event_name", "emitter.* is for the emitter itself to state")
             event_id, prepared = self._prepare(draft)
         except ContractError as error:
@@ -195,8 +196,10 @@ class AuditProducer:
         _LOG.warning("event refused", emitter=self._identity.name, field=error.field, problem=error.problem)
         try:
             if not self._handover.closing:
+                if self._sender is None:
+                    self._start()
                 self._handover.put(self._own(lifecycle.refused(self._identity.name, error.field)))
-        except TransientError as trouble:  # the caller gets the ContractError; it is counted and logged
+        except SealtrailError as trouble:  # the caller gets the ContractError; it is counted and logged
             _LOG.error("refusal not recorded", emitter=self._identity.name, problem=str(trouble))
 
     def _own(self, statement: Mapping[str, object]) -> Prepared:
@@ -221,7 +224,7 @@ class AuditProducer:
                 try:
                     sender = Sender(name, ways, self._handover, backlog)
                     sender.start()
-                except ConfigError:
+                except BaseException:  # its place is free for the next try
                     backlog.close()
                     raise
                 self._sender = sender
@@ -245,10 +248,10 @@ _ORPHANS: list[object] = []  # the parent's clients: destroying one in the child
 
 def _at_exit() -> None:
     """Whoever forgot to close does not lose events in silence."""
-    for emitter in [e for e in _LIVING if not e._handover.closing]:
+    for emitter in list(_LIVING):  # those whose close failed once included
         try:
             emitter.close()
-        except TransientError as error:
+        except SealtrailError as error:
             _LOG.error("emitter not closed in order", problem=str(error))
 
 

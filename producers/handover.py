@@ -18,6 +18,7 @@ from sealtrail.errors import TransientError
 
 QUEUE_EVENTS = 10_000  # some 5 MiB, 0.2 s of work for the sender
 QUEUE_BYTES = 16 << 20
+BATCH_BYTES = 1 << 20  # taken at once, or one event more: what a backlog is asked to hold or refuse as a whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ class Handover:
         self._most, self._most_bytes = events, size
         self._queue: deque[Prepared] = deque()
         self._bytes = 0
-        lock = threading.Lock()
+        lock = threading.RLock()  # a signal's handler may emit or close while its thread is in here
         self._news = threading.Condition(lock)  # the sender waits on it
         self._moved = threading.Condition(lock)  # everybody else
         self._idle = False  # whether the sender waits
@@ -127,15 +128,20 @@ class Handover:
     # -- the sender's
 
     def take(self, most: int, wait_s: float) -> list[Prepared]:
-        """Up to `most` events; waits for the first of them."""
+        """Up to `most` events, and no more of them than BATCH_BYTES and one; waits for the first."""
         with self._news:
             if not self._queue and wait_s > 0:
                 self._idle = True
                 self._news.wait(wait_s)
                 self._idle = False
-            taken = [self._queue.popleft() for _ in range(min(most, len(self._queue)))]
+            taken: list[Prepared] = []
+            size = 0
+            while self._queue and len(taken) < most and size < BATCH_BYTES:
+                event = self._queue.popleft()
+                size += len(event.after)
+                taken.append(event)
             if taken:
-                self._bytes -= sum(len(event.after) for event in taken)
+                self._bytes -= size
                 self._moved.notify_all()
             return taken
 

@@ -21,7 +21,6 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from typing import Protocol
 
 import structlog
@@ -31,7 +30,7 @@ from producers.backlog import Backlog
 from producers.handover import Counts, Handover
 from producers.record import RawRecord
 from producers.run import OpenRun, Prepared
-from sealtrail.errors import ConfigError, TransientError
+from sealtrail.errors import ConfigError, EvidenceError, TransientError
 
 BATCH = 500  # events taken at once: some 10 ms of work
 POLL_S = 0.25  # how long an idle sender waits for an event before it looks at the clock again
@@ -96,6 +95,9 @@ class Sender:
         self._flight: deque[int] = deque()  # positions produced and not reported on, in order
         # (run, own) of every record from position max(landed, earlier) on, those that are only numbered included
         self._fates: deque[tuple[OpenRun, bool]] = deque()
+        self._own_fate: tuple[OpenRun, bool] | None = None  # of the run, the same for all: a long backlog has many
+        self._their_fate: tuple[OpenRun, bool] | None = None
+        self._unkept = self._unkept_handed = 0  # numbered and not kept yet; of them the application's
         self._acknowledged = self._handed = 0  # since they were last counted; of them the application's
         self._producer: RecordProducer | None = None
         self._refusal: str | None = None  # why the producer is to be replaced
@@ -113,8 +115,13 @@ class Sender:
 
     def start(self) -> None:
         """Open a run and go on in a thread. Raises ConfigError: a key or certificate is missing."""
-        self._begin()
         self._connect()
+        try:
+            self._begin()
+        except ConfigError:
+            if self._producer is not None:
+                self._producer.discard()
+            raise
         self._thread.start()
 
     def close(self, timeout_s: float) -> None:
@@ -178,10 +185,16 @@ class Sender:
     def _begin(self) -> OpenRun:
         run, opening = self._ways.open_run()
         self._handover.own()
-        self._numbered.append(run.record(opening))
-        self._fates.append((run, True))
+        self._own_fate, self._their_fate = (run, True), (run, False)
+        self._number_in(run, [opening])
         self._run, self._last_ns = run, self._ways.clock()
         return run
+
+    def _number_in(self, run: OpenRun, events: list[Prepared]) -> None:
+        self._numbered += [run.record(event) for event in events]
+        self._fates.extend([self._own_fate if event.own else self._their_fate for event in events])  # type: ignore[misc]
+        self._unkept += len(events)
+        self._unkept_handed += sum(not event.own for event in events)
 
     def _number(self) -> None:
         """Give numbers to what was taken over."""
@@ -193,8 +206,7 @@ class Sender:
                 _LOG.error("no new run", emitter=self._name, problem=str(error))
                 self._stop.wait(AGAIN_S)
                 return
-        self._numbered += [run.record(event) for event in self._taken]
-        self._fates.extend([(run, event.own) for event in self._taken])
+        self._number_in(run, self._taken)
         self._taken = []
         self._last_ns = self._ways.clock()
 
@@ -203,13 +215,18 @@ class Sender:
         if self._handover.closing:
             if self._said_close:
                 return []
+            late = self._handover.take(BATCH, 0)  # handed over between the last look and the end; nothing is from now on
+            if late:
+                return late
+            close = self._ways.close()
             self._handover.own()
             self._said_close = True
-            return [self._ways.close()]
+            return [close]
         if self._ways.clock() - self._last_ns < self._ways.pulse_ns:
             return []
+        pulse = self._ways.pulse()
         self._handover.own()
-        return [self._ways.pulse()]
+        return [pulse]
 
     def _keep(self) -> None:
         """Into the backlog, and as durable as that makes it. From here on it may be produced."""
@@ -220,17 +237,19 @@ class Sender:
                 self._backlog.append(self._numbered)
                 self._numbered = []
             kept = self._kept if self._kept == self._backlog.end else self._backlog.commit()
-        except TransientError as error:  # full, or the disk failed: what was taken over waits, and callers after it
+        except (TransientError, ConfigError) as error:  # full, or the disk failed: what was taken over waits, and callers too
             self._keep_at = time.monotonic() + LONGEST_S
-            if time.monotonic() - self._complained >= COMPLAIN_S:
-                self._complained = time.monotonic()
-                _LOG.error("events wait", emitter=self._name, problem=str(error))
+            self._complain(str(error))
             return
-        since, first = max(self._kept, self._earlier), max(self._landed, self._earlier)
-        if self._backlog.lasting and kept > since:
-            fates = islice(self._fates, since - first, kept - first)
-            self._handover.spooled(kept - since, sum(not own for _, own in fates))
+        if self._backlog.lasting and self._unkept:  # nothing numbered is left out of it: `_numbered` is empty here
+            self._handover.spooled(self._unkept, self._unkept_handed)
+        self._unkept = self._unkept_handed = 0
         self._kept = kept
+
+    def _complain(self, problem: str) -> None:
+        if time.monotonic() - self._complained >= COMPLAIN_S:
+            self._complained = time.monotonic()
+            _LOG.error("events wait", emitter=self._name, problem=problem)
 
     # -- to Kafka
 
@@ -257,6 +276,9 @@ class Sender:
                     self._sent = position + 1
                 if not records:
                     self._sent = self._kept  # what is left was given up
+        except EvidenceError as error:  # of the backlog; another producer would not mend it
+            self._handover.troubled(str(error))
+            self._complain(str(error))
         except (ProducerLostError, ConfigError, TransientError) as error:
             self._refusal = str(error)
             if not isinstance(error, ProducerLostError):

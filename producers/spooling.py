@@ -16,11 +16,13 @@ import structlog
 from producers.identity import Identity
 from producers.spool import Spool, SpoolInUseError
 from schemas.settings import Settings
-from sealtrail.errors import ConfigError, EvidenceError, TransientError
+from sealtrail.errors import ConfigError, SealtrailError, TransientError
 
 PLACES = 64  # processes of one instance at once
 BATCH = 500
 KEY = "spool-"
+
+_HALVES: list[Spool] = []  # of which a part was taken over
 
 _LOG = structlog.get_logger("producers.spooling")
 
@@ -40,9 +42,13 @@ def open_spool(settings: Settings, identity: Identity) -> Spool:
     for number in range(PLACES):
         own = _opened(folder, number, key, identity, settings)
         if own is not None:
-            for other in range(number + 1, PLACES):
-                if (folder / str(other)).is_dir():
-                    _take_over(own, folder, other, key, identity, settings)
+            try:
+                for other in range(number + 1, PLACES):
+                    if (folder / str(other)).is_dir():
+                        _take_over(own, folder, other, key, identity, settings)
+            except BaseException:
+                own.close()
+                raise
             return own
     raise ConfigError(f"setting spool: {PLACES} processes of {identity.name} hold a place each, the most that may")
 
@@ -65,10 +71,14 @@ def _take_over(own: Spool, folder: Path, number: int, key: bytes, identity: Iden
     """Move what is left at a place behind into `own`. What cannot be moved now stays, and is found the next time."""
     try:
         left = _opened(folder, number, key, identity, settings)
-    except (EvidenceError, TransientError) as error:  # its own place must not fail for another's; whoever takes it is told
+    except SealtrailError as error:  # its own place must not fail for another's; whoever takes that one is told
         _LOG.error("spool left behind cannot be opened", emitter=identity.name, place=number, problem=str(error))
         return
     if left is None:
+        return
+    if own.used_bytes + left.used_bytes > settings.spool_mib << 20:
+        _LOG.warning("no room to take over a spool left behind", emitter=identity.name, place=number, records=left.waiting)
+        _closed(left, identity, number)
         return
     moved = 0
     try:
@@ -80,9 +90,18 @@ def _take_over(own: Spool, folder: Path, number: int, key: bytes, identity: Iden
             position = records[-1][0] + 1
             left.release(position)
             moved += len(records)
-    except (EvidenceError, TransientError) as error:
+    except SealtrailError as error:
+        # Nobody may send the rest before the part that was moved: the lock is held until this process ends.
         _LOG.error("spool left behind not taken over whole", emitter=identity.name, place=number, problem=str(error))
-    finally:
-        left.close()
+        _HALVES.append(left)
+    else:
+        _closed(left, identity, number)
     if moved:
         _LOG.warning("spool left behind taken over", emitter=identity.name, place=number, records=moved)
+
+
+def _closed(spool: Spool, identity: Identity, number: int) -> None:
+    try:
+        spool.close()
+    except TransientError as error:  # the disk refuses; what was durable there stays so
+        _LOG.error("spool left behind not closed in order", emitter=identity.name, place=number, problem=str(error))

@@ -36,7 +36,7 @@ class Uuid7:
     def __init__(self, clock: Callable[[], int], random: Callable[[int], bytes]) -> None:
         self._clock = clock
         self._random = random
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal's handler may ask for one meanwhile
         self._ms = -1
         self._counter = 0
 

@@ -17,13 +17,14 @@ from __future__ import annotations
 
 import base64
 import hmac
+import marshal
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache, partial
 from typing import Any, cast
 
-from schemas.contract import MAX_EVENT_BYTES, MAX_TEXT_BYTES, OPEN, RULES, Contract
+from schemas.contract import FLOAT_MAX, MAX_EVENT_BYTES, MAX_TEXT_BYTES, OPEN, RULES, Contract
 from schemas.encoder import Encoder, SplitEncoder, Writer, number, split_encoder
 from schemas.fields import DataClass, Marks, Redact
 from schemas.redact import (
@@ -34,14 +35,15 @@ from schemas.redact import (
     clear_test,
     is_hashed,
     mask,
-    may_hold_secret,
     secret_key_id,
 )
 from schemas.registry import AUDIT_EVENT, Registry
+from schemas.secrets import suspicious
 from sealtrail.avro import HEADER_SIZE
 from sealtrail.errors import ContractError
 
 EMITTER_BYTES = 2 * (2 + 128) + 16 + 10  # the field `emitter`, at most: source, instance, epoch, number
+MAX_DEPTH = 32  # of the event's own records and lists there are six
 _SHORT = MAX_TEXT_BYTES // 4  # code points that surely are no more bytes than a text may have
 _SYMBOLS = {"NONE": number(0, 31), "APPLIED": number(1, 31)}
 
@@ -81,11 +83,12 @@ class Admission:
             for digest, codec in registry.extensions.items()
             if digest not in registry.unclassified
         }
-        self._fast: _Fast = _Event(AUDIT_EVENT.text, self._extension).function("r0, hasher, changed")
+        self._fast: _Fast = _Event(AUDIT_EVENT.text, self._extension, region).function("r0, hasher, changed")
 
     def __call__(self, event: Mapping[str, object]) -> tuple[bytes, bytes]:
-        made = None if may_hold_secret(event) else self._quickly(event)
-        return self.slowly(event) if made is None else made  # not within an `except`: a refusal's context would show a value
+        still, data = snapshot(event)
+        made = None if suspicious(data) else self._quickly(still)
+        return self.slowly(still) if made is None else made  # not within an `except`: a refusal's context would show a value
 
     def _quickly(self, event: Mapping[str, object]) -> tuple[bytes, bytes] | None:
         try:
@@ -129,6 +132,44 @@ def _hash(key: bytes, prefix: str, value: str) -> str:
     return prefix + base64.urlsafe_b64encode(digest)[:43].decode()
 
 
+def snapshot(event: Mapping[str, object]) -> tuple[dict[str, Any], bytes]:
+    """The event as it is at this moment, of plain types alone, and all of its texts as UTF-8 in one piece of bytes.
+
+    What is checked, looked through and encoded is then one and the same, whatever another thread does to the draft, and
+    whatever a subclass says of itself. `marshal` does it in one step that nothing interrupts, for plain types; nothing but what
+    it just wrote is loaded.
+
+    Raises:
+        ContractError: nested too deeply, or without end.
+    """
+    try:
+        data = marshal.dumps(event if type(event) is dict else dict(event))
+    except ValueError:
+        data = marshal.dumps(_plain(event, 0))
+    return marshal.loads(data), data  # noqa: S302 - our own bytes, made above
+
+
+def _plain(value: object, depth: int) -> Any:
+    """The value in plain types. What has none becomes an empty set, which no field admits."""
+    if depth > MAX_DEPTH:
+        raise ContractError("", f"nested more than {MAX_DEPTH} deep")
+    if value is None or type(value) in (bool, int, float, str, bytes):
+        return value
+    if isinstance(value, str):
+        return str.__str__(value)  # an enum's symbol, say
+    if isinstance(value, Mapping):
+        return {_plain(key, depth + 1): _plain(item, depth + 1) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item, depth + 1) for item in value]
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return bytes(value)
+    if isinstance(value, int):
+        return int.__index__(value)
+    if isinstance(value, float):
+        return float.__float__(value)
+    return frozenset()
+
+
 def _slow(_: object = None) -> Any:
     raise _SlowError
 
@@ -151,6 +192,11 @@ class _Admitting(Writer):
         known = self._constant(frozenset(field["name"] for field in schema["fields"]))
         yield f"if type(r{depth}) is not dict or not {known}.issuperset(r{depth}): slow()"
 
+    def _value(self, schema: Any, depth: int, field: dict[str, Any], path: str) -> Iterator[str]:
+        if isinstance(schema, dict) and schema["type"] == "array" and field.get("redact") == Redact.OMIT:
+            yield "if v: slow()"  # left out as a whole, whatever its items are
+        yield from super()._value(schema, depth, field, path)
+
     def _leaf(self, definition: dict[str, Any], field: dict[str, Any], path: str) -> Iterator[str]:
         kind = definition["type"]
         redact = field.get("redact")
@@ -166,7 +212,7 @@ class _Admitting(Writer):
                 "long": "if type(v) is not int: slow()",
                 "bytes": "if type(v) is not bytes: slow()",
                 "fixed": "if type(v) is not bytes: slow()",
-                "float": "if type(v) is not float or not finite(v): slow()",
+                "float": f"if type(v) is not float or not abs(v) <= {FLOAT_MAX!r}: slow()",
                 "double": "if type(v) is not float or not finite(v): slow()",
             }.get(kind, "pass")
             rule = self._rules.get(path)
@@ -176,12 +222,11 @@ class _Admitting(Writer):
 
     def _text(self, field: dict[str, Any], path: str) -> Iterator[str]:
         """Public or internal text: it matches its pattern."""
-        yield f"if {self._constant(re.compile(field['pattern']).fullmatch)}(v) is None: slow()"
+        yield f"if len(v) > {_SHORT} or {self._constant(re.compile(field['pattern']).fullmatch)}(v) is None: slow()"
         rule = self._rules.get(path)
         if rule is not None:
             yield f"if {self._constant(rule)}(v) is not None: slow()"
         yield "v = v.encode(); n = len(v)"
-        yield f"if n > {MAX_TEXT_BYTES}: slow()"
         yield "a(SIZES[n] if n < TABLED else number(n, 63)); a(v)"
 
     def _marked(self, field: dict[str, Any], path: str, redact: Redact) -> Iterator[str]:
@@ -228,8 +273,14 @@ def number_of(branch: bytes) -> int:
 class _Event(_Admitting):
     """The event schema: what its fields say of each other, its extension, and what redaction did."""
 
-    def __init__(self, text: str, extension: Callable[[dict[str, Any], Hasher, list[str]], tuple[bytes, bytes]]) -> None:
+    def __init__(
+        self,
+        text: str,
+        extension: Callable[[dict[str, Any], Hasher, list[str]], tuple[bytes, bytes]],
+        region: str | None,
+    ) -> None:
         super().__init__(text, "", RULES)
+        self._region = region
         self._names |= {"extension": extension, "redacted": _redaction}
 
     def _value(self, schema: Any, depth: int, field: dict[str, Any], path: str) -> Iterator[str]:
@@ -252,6 +303,8 @@ class _Event(_Admitting):
 
     def _end(self) -> Iterator[str]:
         yield f"if r0['event_name'] == {self._constant(OPEN)}: slow()"
+        if self._region is not None:
+            yield f"if r0['region'] != {self._constant(self._region)}: slow()"
         yield "w = r0['actor']"
         yield "if not w['id'] and w['kind'] != 'SYSTEM': slow()"
         yield "parts[k] = redacted((*changed, *later))"

@@ -14,8 +14,8 @@ Not here: whether values are redacted (`schemas.redact`), who may state what (`s
 
 from __future__ import annotations
 
-import math
 import re
+import sys
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, cast
@@ -32,6 +32,7 @@ EARLIEST_US = 946_684_800_000_000  # 2000-01-01: before it a clock was not set
 LATEST_US = 7_258_118_400_000_000  # 2200-01-01
 OPEN = "emitter.open"
 _WRAPPED_KEY_BYTES = 80  # HPKE of 32 bytes: 32 of encapsulation, 16 of tag
+FLOAT_MAX = 3.4028234663852886e38  # of 32 bits (IEEE 754)
 _VARINT = 10  # bytes that a long takes at most
 
 _Check = Callable[[Any], int]  # raises ContractError; returns an upper bound of the encoded size, in bytes
@@ -258,7 +259,7 @@ def _leaf(node: Node, path: str) -> _Check:
         return _octets(path, node.size if node.kind == "fixed" else None)
     if node.kind == "boolean":
         return _boolean(path)
-    return _number(path)
+    return _number(path, FLOAT_MAX if node.kind == "float" else sys.float_info.max)
 
 
 def _text(path: str, pattern: str | None) -> _Check:
@@ -322,10 +323,10 @@ def _boolean(path: str) -> _Check:
     return check_boolean
 
 
-def _number(path: str) -> _Check:
+def _number(path: str, most: float) -> _Check:
     def check_number(value: Any) -> int:
-        if not isinstance(value, float) or not math.isfinite(value):
-            raise ContractError(path, "not a finite number")
+        if not isinstance(value, float) or not abs(value) <= most:
+            raise ContractError(path, "not a finite number of its type")
         return 8
 
     return check_number

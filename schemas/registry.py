@@ -92,6 +92,8 @@ class Registry:
         Raises:
             ContractError: the schema is not registered, or the payload is not its canonical encoding.
         """
+        if type(payload) is not bytes:  # one that can change could be remembered for what it is not
+            raise ContractError("extension.payload", "not bytes")
         last = self._last
         if last is not None and last[0] == schema and last[1] == payload:
             return last[2]
@@ -109,10 +111,8 @@ class Registry:
         return value
 
     def extension_payload(self, schema: bytes, value: dict[str, Any]) -> bytes:
-        """The payload of an extension whose value its contract admits; `extension_value` gives the value again for nothing."""
-        payload = self._encoder(self.extensions[schema])(value)
-        self._last = (schema, payload, value)
-        return payload
+        """The payload of an extension whose value its contract admits."""
+        return self._encoder(self.extensions[schema])(value)
 
     def _encoder(self, codec: Codec) -> Encoder:
         found = self._encoders.get(codec.sha256)

@@ -121,7 +121,7 @@ class Settings(BaseSettings):
     spool: Annotated[
         Path | None, Field(description="Folder on a local disk in which an emitter keeps what Kafka has not; empty for none.")
     ] = None
-    spool_mib: Annotated[int, Field(gt=0, description="MiB of disk that one emitter's spool may take.")] = 1024
+    spool_mib: Annotated[int, Field(ge=8, description="MiB of disk that one emitter's spool may take.")] = 1024
     spool_set_damaged_aside: Annotated[
         bool, Field(description="Go on once without what cannot be read of a spool; its files are kept as *.damaged.")
     ] = False

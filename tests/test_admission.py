@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from typing import Any
+import json
+import sys
+import threading
+from enum import StrEnum
+from typing import Any, cast
 
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from schemas.admission import Admission
+from schemas.admission import Admission, _Admitting, _SlowError
 from schemas.contract import Contract
+from schemas.encoder import split_encoder
 from schemas.redact import Redactor, hash_value, may_hold_secret
 from schemas.registry import AUDIT_EVENT, packaged_registry
 from sealtrail.errors import ContractError
@@ -151,12 +156,135 @@ def test_a_refusal_names_the_field(changed: dict[str, Any], field: str) -> None:
     assert caught.value.__context__ is None or caught.value.__suppress_context__
 
 
+def body_of(event: dict[str, Any]) -> dict[str, Any]:
+    """The event as a reader gets it."""
+    before, after = ADMIT(event)
+    whole = AUDIT_EVENT.encode_body(minimal_event())
+    head, tail = split_encoder(AUDIT_EVENT.text, "emitter")(minimal_event())
+    return dict(AUDIT_EVENT.decode_body(before + whole[len(head) : len(whole) - len(tail)] + after))
+
+
+def extended(**extension: object) -> dict[str, Any]:
+    return minimal_event(extension={"schema": GITHUB.sha256, **extension})
+
+
+def test_what_a_caller_does_to_its_value_afterwards_changes_no_other_event() -> None:
+    value = a_value()
+    value["ref"] = "refs/heads/alice-lovelace"
+    payload = GITHUB.encode_body(value)
+    ADMIT.slowly(extended(value=value))
+    value["ref"] = None
+    for admit in (ADMIT, ADMIT.slowly):
+        admitted = b"".join(admit(extended(payload=payload)))
+        assert b"alice" not in admitted
+        assert b"".join(admit(extended(payload=payload))) == admitted
+    assert GITHUB.decode_body(body_of(extended(payload=payload))["extension"]["payload"])["ref"] is not None
+
+
+def a_value() -> dict[str, Any]:
+    """Of the GitHub extension, with little in it."""
+    nothing = dict.fromkeys(field["name"] for field in json.loads(GITHUB.text)["fields"])
+    return {**nothing, "hook": "push", "malformed": False, "settings": []}
+
+
+def test_bytes_that_can_change_are_taken_as_they_are_at_the_moment() -> None:
+    value = a_value()
+    payload = bytearray(GITHUB.encode_body(value))
+    first = ADMIT(extended(payload=payload))
+    assert first == ADMIT(extended(payload=bytes(payload)))
+    payload[:] = GITHUB.encode_body({**value, "hook": "fork"})
+    assert ADMIT(extended(payload=bytes(payload))) != first
+    with pytest.raises(ContractError, match="not bytes"):
+        REGISTRY.extension_value(GITHUB.sha256, cast("bytes", payload))
+
+
+class Text(str):
+    """A text that says something else of itself."""
+
+    def encode(self, *_: Any) -> bytes:
+        return b"something else"
+
+
+class Fields(dict[str, Any]):
+    """Fields that say something else of themselves."""
+
+    def get(self, *_: Any) -> Any:
+        return "something else"
+
+
+class Word(StrEnum):
+    DENIED = "DENIED"
+
+
+def test_subclasses_are_taken_for_what_they_hold() -> None:
+    plain = minimal_event(actor={"kind": "USER", "id": "ada"}, result="DENIED", reason="because")
+    odd = minimal_event(actor=Fields(kind="USER", id=Text("ada")), result=Word.DENIED, reason=Text("because"))
+    assert ADMIT(odd) == ADMIT(plain)
+
+
+def test_what_is_nested_without_end_or_of_no_type_is_refused() -> None:
+    endless: list[Any] = []
+    endless.append(endless)
+    for value in (endless, object(), {1, 2}, {"a": {"b": object()}}, 1j):
+        with pytest.raises(ContractError):
+            ADMIT(minimal_event(changes=value))
+        with pytest.raises(ContractError):
+            ADMIT(minimal_event(reason=value))
+
+
+def test_an_event_changed_by_another_thread_meanwhile_is_one_of_those_it_was() -> None:
+    event = minimal_event(object={"type": "thing", "id": "plain"}, changes=[])
+    change = {"op": "ADD", "path": "/x", "before": None, "after": "1"}
+    stop = threading.Event()
+
+    def meddle() -> None:
+        while not stop.is_set():
+            event["object"]["id"] = "ghp_" + "a1B2" * 9
+            event["changes"] = [change] * 3
+            event["object"]["id"] = "plain"
+            event["changes"].clear()
+
+    thread = threading.Thread(target=meddle)
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    thread.start()
+    try:
+        admitted, refused = 0, set()
+        for _ in range(300):
+            try:
+                made = body_of(event)
+            except ContractError as error:
+                refused.add(error.field)
+            else:
+                admitted += 1
+                assert made["object"]["id"] == "plain"
+                assert len(made["changes"]) in (0, 3)
+    finally:
+        stop.set()
+        sys.setswitchinterval(before)
+        thread.join()
+    assert admitted
+    assert refused <= {"object.id"}
+
+
+def test_a_list_that_is_to_be_left_out_is_left_to_the_oracle_whatever_its_items_are() -> None:
+    field = {"name": "flags", "type": {"type": "array", "items": "boolean"}, "dataClass": "secret", "redact": "omit"}
+    text = json.dumps({"type": "record", "name": "Top", "fields": [field]})
+    admit = _Admitting(text, "x.").function("r0, hasher, changed")
+    assert admit({"flags": []}, str, []) == b"\x00"
+    for flags in ([False], [False, False], [True]):
+        with pytest.raises(_SlowError):
+            admit({"flags": flags}, str, [])
+
+
 def test_an_event_of_another_region_and_one_without_a_key_are_refused() -> None:
     def no_key(_: str) -> bytes:
         raise ContractError("tenant", "none")
 
     assert outcome(Admission(REGISTRY, None, no_key), minimal_event()) == ("tenant", "none")
-    assert outcome(Admission(REGISTRY, "elsewhere", key_of).slowly, minimal_event())[0] == "region"  # type: ignore[index]
+    elsewhere = Admission(REGISTRY, "elsewhere", key_of)
+    for admit in (elsewhere, elsewhere.slowly):
+        assert cast("tuple[str, str]", outcome(admit, minimal_event()))[0] == "region"
 
 
 def test_the_steps_of_the_oracle_are_those_that_others_use() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -26,6 +27,7 @@ from producers.backlog import MemoryBacklog
 from producers.handover import Handover
 from producers.identity import Identity
 from producers.memory import MemoryBroker, MemoryRecord
+from producers.run import Prepared
 from producers.sender import RecordProducer
 from producers.uuid7 import Uuid7
 from schemas.registry import AUDIT_EVENT
@@ -468,6 +470,83 @@ def test_a_child_forked_while_another_thread_emits_is_not_stuck(emitter: AuditPr
     finally:
         stop.set()
         busy.join()
+
+
+def test_a_forked_child_whose_events_are_all_refused_does_not_hang(settings: Settings, broker: MemoryBroker) -> None:
+    emitter = AuditProducer(
+        settings, "github", "one", producer_factory=broker.connect, handover=lambda: Handover(events=3), clock=Clock()
+    )
+
+    def refuse_many() -> int:
+        for _ in range(20):
+            with suppress(ContractError):
+                emitter.emit(draft(event_name="No"))
+        emitter.close(10)
+        return emitter.counts.refused
+
+    assert _in_child(refuse_many) == {"returned": 20}
+    emitter.close(5)
+
+
+def test_a_signals_handler_may_emit_and_count_while_its_thread_emits(emitter: AuditProducer, broker: MemoryBroker) -> None:
+    handled: list[int] = []
+
+    def handle(*_: object) -> None:
+        emitter.emit(draft())
+        handled.append(emitter.counts.accepted)
+
+    before = signal.signal(signal.SIGALRM, handle)
+    signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+    try:
+        emitted = 0
+        while len(handled) < 200:
+            emitter.emit(draft())
+            emitted += 1
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    emitter.close(20)
+    assert [number for number, _ in seen(broker)] == list(range(emitted + len(handled) + 2))
+
+
+class LastMoment(Handover):
+    """Takes an event over and closes between the sender's last look and its end."""
+
+    event: Prepared | None = None
+
+    def take(self, most: int, wait_s: float) -> list[Prepared]:
+        taken = super().take(most, wait_s)
+        if not taken and self.event is not None:
+            late, self.event = self.event, None
+            self.put(late)
+            self.close()
+        return taken
+
+
+def test_what_is_handed_over_at_the_last_moment_comes_before_the_close(settings: Settings, broker: MemoryBroker) -> None:
+    made = LastMoment()
+    emitter = AuditProducer(settings, "github", "one", producer_factory=broker.connect, handover=lambda: made, clock=Clock())
+    settle(emitter)
+    _, made.event = emitter._prepare(draft())
+    wait_until(lambda: made.event is None, what="the last moment")
+    emitter.close(10)
+    assert seen(broker) == [(0, "emitter.open"), (1, "test.act"), (2, "emitter.close")]
+
+
+def test_a_close_that_could_not_be_stated_is_stated_when_it_can(
+    emitter: AuditProducer, broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settle(emitter)
+    works, failures = emitter._own, iter([ContractError("occurred_at", "a clock of the last century")])
+
+    def once(statement: Any) -> Prepared:
+        for failure in failures:
+            raise failure
+        return works(statement)
+
+    monkeypatch.setattr(emitter, "_own", once)
+    emitter.close(20)
+    assert seen(broker) == [(0, "emitter.open"), (1, "emitter.close")]
 
 
 # -- identity

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from infra import keys
 from infra.places import Places
 from producers.audit import AuditProducer
 from producers.memory import MemoryBroker
+from producers.spool import Spool
 from schemas.registry import AUDIT_EVENT
 from schemas.settings import Settings
 from sealtrail.errors import ConfigError, EvidenceError, TransientError
@@ -105,7 +107,7 @@ def test_a_lost_producer_sends_again_from_the_spool(settings: Settings) -> None:
 
 
 def test_a_full_spool_refuses_where_it_shall_and_takes_again_when_kafka_has_some(tmp_path: Path) -> None:
-    settings = settings_in(tmp_path, spool_mib=1, when_full="refuse")
+    settings = settings_in(tmp_path, spool_mib=8, when_full="refuse")
     broker = MemoryBroker(away=True)
     emitter = emitter_of(settings, broker)
     taken = 0
@@ -126,6 +128,21 @@ def test_a_full_spool_refuses_where_it_shall_and_takes_again_when_kafka_has_some
     emitter.close(30)
     (run,) = runs(broker)
     assert [what for _, what in run] == ["emitter.open", *(f"t-{n}" for n in range(taken)), "emitter.close"]
+
+
+def test_large_events_never_make_a_batch_that_the_spool_cannot_hold(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path, spool_mib=8)
+    broker = MemoryBroker(away=True)
+    emitter = emitter_of(settings, broker)
+    large = [{"op": "ADD", "path": "/x", "before": None, "after": "x" * 8000}] * 60
+    caller = threading.Thread(target=lambda: [emitter.emit(draft(ticket=f"t-{n}", changes=large)) for n in range(60)])
+    caller.start()
+    wait_until(lambda: emitter.counts.spooled > 10 and broker.producers[0].queued > 10, what="a full spool")
+    broker.away = False
+    caller.join(60)
+    emitter.close(60)
+    (run,) = runs(broker)
+    assert [number for number, _ in run] == list(range(62))
 
 
 def test_nothing_of_an_event_can_be_read_in_the_spools_files(settings: Settings, tmp_path: Path) -> None:
@@ -199,6 +216,69 @@ def test_a_forked_child_has_a_place_of_its_own_and_what_it_left_is_taken_over(se
         ["emitter.open", "child"],
         ["emitter.open", "emitter.close"],
     ]
+
+
+def test_what_has_no_room_in_ones_own_place_stays_where_it_is_and_in_order(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path, spool_mib=8)
+    large = [{"op": "ADD", "path": "/x", "before": None, "after": "x" * 4500}]
+    first, second = (emitter_of(settings, MemoryBroker(away=True)) for _ in range(2))
+    for emitter, what in ((first, "a"), (second, "b")):
+        for number in range(1000):
+            emitter.emit(draft(ticket=f"{what}-{number}", changes=large))
+        assert emitter.await_spool(60)
+    second.close(0.1)
+    first.close(0.1)
+    broker, other = MemoryBroker(), MemoryBroker()
+    one = emitter_of(settings, broker)
+    two = emitter_of(settings, other)
+    one.close(60)
+    two.close(60)
+    assert [what for _, what in runs(broker)[0]] == ["emitter.open", *(f"a-{n}" for n in range(1000)), "emitter.close"]
+    assert [what for _, what in runs(other)[0]] == ["emitter.open", *(f"b-{n}" for n in range(1000)), "emitter.close"]
+
+
+def test_a_place_of_another_key_stops_nobody_from_using_ones_own(settings: Settings, tmp_path: Path) -> None:
+    place = tmp_path / "spool" / "github" / "one" / "1"
+    Spool.open(place, bytes(32), "somebody/else").close()
+    broker = MemoryBroker()
+    emitter_of(settings, broker).close(30)
+    assert [what for _, what in runs(broker)[0]] == ["emitter.open", "emitter.close"]
+
+
+def test_a_start_that_fails_leaves_its_place_free(settings: Settings) -> None:
+    with emitter_of(settings, MemoryBroker(away=True)) as emitter:
+        emitter.emit(draft(ticket="kept"))
+        assert emitter.await_spool(10)
+        emitter.close(0.1)
+
+    def fail(*_: object) -> Any:
+        raise RuntimeError("no threads left")
+
+    with pytest.raises(RuntimeError):
+        AuditProducer(settings, "github", "one", producer_factory=fail)
+    broker = MemoryBroker()
+    emitter_of(settings, broker).close(30)
+    assert "kept" in [what for _, what in runs(broker)[0]]
+
+
+def test_what_can_be_read_of_a_spool_damaged_under_a_running_emitter_is_sent(settings: Settings, tmp_path: Path) -> None:
+    broker = MemoryBroker(capacity=1, away=True)
+    emitter = emitter_of(settings, broker)
+    for batch in ("a", "b", "c"):
+        emitter.emit(draft(ticket=batch))
+        assert emitter.await_spool(10)
+    (file,) = (tmp_path / "spool").rglob("*.spool")
+    data = bytearray(file.read_bytes())
+    data[-20] ^= 1
+    file.write_bytes(data)
+    broker.lose()
+    broker.away, broker.capacity = False, 1000
+    wait_until(lambda: emitter.counts.problem and ".spool" in emitter.counts.problem, what="the damage told")
+    assert not emitter.await_broker(60)
+    assert [what for _, what in runs(broker)[0]] == ["emitter.open", "a", "b"]
+    emitter.close(0.1)  # what is damaged stays, and whoever opens the spool next is told
+    with pytest.raises(EvidenceError, match=r"\.spool"):
+        emitter_of(settings, broker)
 
 
 # -- what is not as it should be

@@ -213,7 +213,8 @@ class Spool:
         `max_bytes` of values. Positions that were given up are skipped. Cheap where the last call ended.
 
         Raises:
-            EvidenceError: what is there cannot be read; names file and offset. TransientError: the disk does not answer.
+            EvidenceError: the record at `position` cannot be read; names file and offset. TransientError: the disk does not
+                answer.
         """
         self._mine()
         position = max(position, self.released)
@@ -230,6 +231,9 @@ class Spool:
                         break
                 if not records:
                     position = start
+        except EvidenceError:
+            if not found:
+                raise
         except OSError as error:
             raise self._trouble(error, "reading") from error
         return found
