@@ -8,6 +8,7 @@ import hmac
 import http.client
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -15,6 +16,7 @@ import ssl
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -25,18 +27,25 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from prometheus_client import REGISTRY
 
 from infra import keys, pki
 from infra.places import Places
+from kafkaio.reader import PartitionReader
+from keystore.ceremony import Root
 from producers.github.mapping import GITHUB
 from producers.intake import Intake
 from producers.intake.sources import load_sources
 from producers.memory import MemoryBroker
+from schemas.catalogue import topic_name
 from schemas.registry import AUDIT_EVENT, packaged_registry
 from schemas.settings import Settings
+from sealtrail.certificate import Role
 from sealtrail.errors import ConfigError, TransientError
-from tests.conftest import wait_until
+from sealtrail.seal import Kind, decode_seal, decode_sealed_event
+from tests.conftest import RAW_PARTITIONS, Deployment, wait_until
+from tests.pipeline import processes
 
 TOKEN, OTHER_TOKEN = "t0ken-of-chat-" + "x" * 32, "t0ken-of-ci-" + "y" * 32
 SECRET = "It's a Secret to Everybody"  # of GitHub's published example
@@ -325,13 +334,15 @@ def test_refusals_are_recorded_by_field_and_their_values_nowhere(
     with running(settings_of(places, tmp_path), MemoryBroker()) as intake:
         answer = intake.post([event(result=CANARY), event(), event(causation_id=CANARY), CANARY])
         assert [(r["index"], r["field"]) for r in answer.document["refused"]] == [(0, "result"), (2, "causation_id"), (3, "")]
-        assert intake.post(CANARY.encode(), token=CANARY).status == 401
+        assert [intake.post(CANARY.encode(), token=CANARY).status for _ in range(5)] == [401] * 5
         assert intake.ask("POST", f"/v1/{CANARY}").status == 404
         wait_until(lambda: len(intake.refused) == 3, what="three refusals")
         assert intake.refused == ["result", "causation_id", "event"]
         assert intake.events == []
     stored = b"".join(record.value for record in intake.broker.records)
-    assert CANARY.encode() not in stored and CANARY not in "".join(capfd.readouterr())
+    logged = "".join(capfd.readouterr())
+    assert CANARY.encode() not in stored and CANARY not in logged
+    assert logged.count("requests of nobody we know") == 1
 
 
 HEADERS: dict[str, tuple[dict[str, str], int, str]] = {
@@ -585,6 +596,10 @@ def test_all_real_webhooks_are_taken(plain: Running, github_payloads: Path) -> N
 # -- a process
 
 
+def certified(folder: Path) -> pki.TlsFiles:
+    return pki.Authority(folder / "ca.pem", folder / "ca.key", "test", pki.utc_now()).issue(folder / "tls", "chat", server=True)
+
+
 def serve(config: Path) -> tuple[subprocess.Popen[str], tuple[str, int]]:
     """A real `sealtrail run intake`, and where it listens."""
     command = [sys.executable, "-m", "auditor", "run", "intake", "--config", str(config)]
@@ -603,7 +618,7 @@ def as_toml(settings: Settings) -> str:
 
 
 def test_what_a_process_promised_before_it_was_killed_arrives_with_the_next_one(places: Places, tmp_path: Path) -> None:
-    tls = pki.ensure(tmp_path / "tls", ["chat"])["chat"]
+    tls = certified(tmp_path)
     settings = settings_of(
         places,
         tmp_path,
@@ -652,19 +667,19 @@ def test_at_its_end_what_was_begun_is_answered_and_what_no_spool_keeps_is_told(
         with pytest.raises(ConnectionRefusedError):
             ask(address, "GET", "/healthz")
     assert [e["event_name"] for e in Running(intake, broker).all][-1] == "emitter.close"
-    with pytest.raises(TransientError, match="not acknowledged"), running(
-        settings_of(places, tmp_path, intake_durable_s=0.2), MemoryBroker(away=True)
-    ) as without:
+    with (
+        pytest.raises(TransientError, match="not acknowledged"),
+        running(settings_of(places, tmp_path, intake_durable_s=0.2), MemoryBroker(away=True)) as without,
+    ):
         assert without.post(event()).status == 503
 
 
 def test_with_a_certificate_it_speaks_tls_alone(places: Places, tmp_path: Path) -> None:
-    tls = pki.ensure(tmp_path / "tls", ["chat"])["chat"]
+    tls = certified(tmp_path)
     settings = settings_of(places, tmp_path, intake_certificate=tls.certificate, intake_key=tls.key)
     with running(settings, MemoryBroker()) as intake:
         assert intake.intake.address is not None
         context = ssl.create_default_context(cafile=tls.ca)
-        context.check_hostname = False
         connection = http.client.HTTPSConnection(*intake.intake.address, timeout=60, context=context)
         connection.request("GET", "/healthz")
         assert connection.getresponse().status == 200
@@ -753,3 +768,111 @@ def test_while_a_token_or_secret_is_replaced_both_are_good(tmp_path: Path) -> No
     for secret in (b"the-secret-of-yesterday", b"the-secret-of-tomorrow"):
         assert sources.of_signature("t", BODY, f"sha256={hmac.digest(secret, BODY, 'sha256').hex()}")
     assert "secret-of" not in repr(sources.all) + repr(vars(sources)["_all"])
+
+
+# -- the guide
+
+GUIDE = (Path(__file__).parent.parent / "docs" / "connectors.md").read_text().partition("\n## From another language")[2]
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", GUIDE, re.MULTILINE | re.DOTALL)
+
+
+def certify(places: Places, source: str) -> None:
+    """A key for one more source, in the keystore that the intake uses here."""
+    private = Ed25519PrivateKey.generate()
+    root = Root.open(places.root)
+    _, text = root.certify(Role.SOURCE, source, private.public_key().public_bytes_raw(), int(time.time()) - 60)
+    pki.write_private(places.keys / "chat" / f"source-{source}.key", private.private_bytes_raw())
+    (places.keys / "certs" / f"source-{source}.cert").write_text(text)
+
+
+CURL = """#!{python}
+import http.client, sys, urllib.parse
+words, headers, body, url = iter(sys.argv[1:]), {{}}, None, None
+for word in words:
+    if word == "-H":
+        name, _, value = next(words).partition(": ")
+        headers[name] = value
+    elif word == "--data-binary":
+        body = next(words).encode()
+    elif not word.startswith("--"):
+        url = urllib.parse.urlsplit(word)
+connection = http.client.HTTPConnection(url.netloc)
+connection.request("GET" if body is None else "POST", url.path, body, headers)
+sys.stdout.write(connection.getresponse().read().decode())
+"""  # what the guide uses of curl, for machines that have none
+
+
+def test_the_guides_commands_state_what_it_says(places: Places, tmp_path: Path) -> None:
+    certify(places, "crm")
+    token, commands = blocks("bash")
+    if shutil.which("curl") is None:
+        (tmp_path / "curl").write_text(CURL.format(python=sys.executable))
+        (tmp_path / "curl").chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{Path(sys.executable).parent}:{os.environ['PATH']}"}
+
+    def shell(text: str, **given: str) -> str:
+        command, env = ["sh", "-euc", text], {**environment, **given}
+        return subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120, check=True).stdout
+
+    settings = settings_of(places, tmp_path, spool=tmp_path / "spool")
+    pki.write_private(places.keys / "chat" / "spool-crm.key", os.urandom(32))
+    said = shell(f'{token}\nprintf %s "$TOKEN"')
+    with running(settings, MemoryBroker()) as intake:
+        assert intake.intake.address is not None
+        host, port = intake.intake.address
+        printed = shell(commands, INTAKE=f"http://{host}:{port}", TOKEN=said)
+        wait_until(lambda: intake.events, what="the event")
+    decoder, found = json.JSONDecoder(), []
+    while printed:
+        document, end = decoder.raw_decode(printed)
+        found.append(document)
+        printed = printed[end:]
+    (event,) = intake.events
+    shown = [json.loads(line) for line in blocks("json")[0].splitlines()]
+    assert found == [{"events": [str(UUID(bytes=event["event_id"]))]}, *shown[1:]]
+    assert shown[0].keys() == {"events"}
+    assert (event["emitter"]["source"], event["event_name"]) == ("crm", "crm.note.added")
+
+
+def test_the_guides_webhook_is_a_source_that_the_intake_takes(tmp_path: Path) -> None:
+    (tmp_path / "github-acme.secret").write_text(SECRET)
+    (tmp_path / "sources.toml").write_text(blocks("toml")[0])
+    assert load_sources(tmp_path / "sources.toml").of_signature("acme", BODY, SIGNATURE)
+
+
+# -- the real pipeline
+
+
+def test_an_event_of_the_intake_is_sealed(deployment: Deployment, tmp_path: Path) -> None:
+    given = deployment.settings("chat").model_dump(exclude_unset=True)
+    settings = settings_of(Places(tmp_path), tmp_path, **given, intake_durable_s=60.0)
+    (tmp_path / "sources.toml").write_text(SOURCES.partition("[sources.ci]")[0])
+    intake, stop = Intake(settings, "intake-1"), threading.Event()
+    with processes(deployment, ("sealer",), tmp_path), ThreadPoolExecutor(1) as thread:
+        done = thread.submit(intake.run, stop)
+        try:
+            wait_until(lambda: intake.address or done.done(), what="listening")
+            assert intake.address is not None
+            headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": JSON, "Idempotency-Key": "sealed"}
+            answer = ask(intake.address, "POST", "/v1/events", json.dumps(event(ticket="T-sealed")).encode(), **headers)
+            assert answer.status == 202
+        finally:
+            stop.set()
+        done.result()
+        (event_id,) = answer.document["events"]
+        wait_until(lambda: UUID(event_id).bytes in sealed_ids(deployment), what="the seal")
+
+
+def sealed_ids(deployment: Deployment) -> set[bytes]:
+    """Of the events that the sealer took."""
+    topic, found = topic_name(deployment.topic_prefix, "audit.archive"), set()
+    with PartitionReader(deployment.settings("admin")) as reader:
+        for partition in range(RAW_PARTITIONS):
+            for record in reader.read_all(topic, partition):
+                sealed = decode_sealed_event(record.value or b"")
+                if decode_seal(sealed.seal).kind is Kind.EVENT:
+                    found.add(sealed.content.event_id)
+    return found

@@ -144,7 +144,7 @@ class Server:
         name, began = speaker.source.name, time.monotonic()
         self._held += size  # until the desk is done with it, however long the caller waits
         work = asyncio.get_running_loop().run_in_executor(self._desk, take)
-        work.add_done_callback(lambda done: self._put_down(size, done))
+        work.add_done_callback(lambda done: self._done(name, size, done))
         try:
             taken, durable = await asyncio.wait_for(_durably(work, speaker.settling), self._limits.durable_s)
         except TimeoutError:
@@ -152,17 +152,24 @@ class Server:
         except TransientError:
             raise _busy("no room; nothing was handed over") from None
         if isinstance(taken, Refused):
-            return _refused(taken, name)
+            return _refused(taken)
         if not durable:
             raise _busy("not durable in time; ask again with the same key")
         DURABLE.labels(name).observe(time.monotonic() - began)
-        (REPEATED if taken.repeated else EVENTS).labels(name).inc(1 if taken.repeated else len(taken.ids))
         return web.json_response({"events": [str(UUID(bytes=one)) for one in taken.ids]}, status=202)
 
-    def _put_down(self, size: int, done: asyncio.Future[Taken | Refused]) -> None:
+    def _done(self, name: str, size: int, done: asyncio.Future[Taken | Refused]) -> None:
+        """The desk is done with a request, whether or not its caller waited."""
         self._held -= size
-        if not done.cancelled():
-            done.exception()  # whoever waits gets it; if nobody does any more, it is not lost: the key was not remembered
+        if done.cancelled() or done.exception() is not None:
+            return  # told to the caller; the key was not remembered
+        result = done.result()
+        if isinstance(result, Refused):
+            REFUSED.labels(name).inc(len(result.refusals))
+        elif result.repeated:
+            REPEATED.labels(name).inc()
+        else:
+            EVENTS.labels(name).inc(len(result.ids))
 
     @asynccontextmanager
     async def _body(self, request: web.Request, most: int) -> AsyncIterator[tuple[bytes, int]]:
@@ -269,8 +276,7 @@ def _busy(problem: str, *, drained: bool = True) -> _AnswerError:
     return _AnswerError(503, problem, drained=drained, **{"Retry-After": str(RETRY_AFTER_S)})
 
 
-def _refused(refused: Refused, source: str) -> web.Response:
-    REFUSED.labels(source).inc(len(refused.refusals))
+def _refused(refused: Refused) -> web.Response:
     document = {
         "problem": "refused; nothing was handed over",
         "refused": [{"index": r.index, "field": r.field, "problem": r.problem} for r in refused.refusals],
