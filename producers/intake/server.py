@@ -12,6 +12,7 @@ answered. Reading and handing over take place in one thread, waiting in one a so
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -129,13 +130,13 @@ class Server:
                 return await self._taken(speaker, size, lambda: speaker.desk.webhook(hook, delivery, tenant, body))
 
     async def _healthy(self, _: web.Request) -> web.StreamResponse:
-        return web.json_response({"alive": True})
+        return _answer({"alive": True})
 
     async def _ready(self, _: web.Request) -> web.StreamResponse:
         stuck = [name for name, ready in await self._readiness() if not ready]
         if stuck:
             raise _AnswerError(503, f"events of {len(stuck)} sources do not become durable")
-        return web.json_response({"ready": True})
+        return _answer({"ready": True})
 
     # -- what they share
 
@@ -156,7 +157,7 @@ class Server:
         if not durable:
             raise _busy("not durable in time; ask again with the same key")
         DURABLE.labels(name).observe(time.monotonic() - began)
-        return web.json_response({"events": [str(UUID(bytes=one)) for one in taken.ids]}, status=202)
+        return _answer({"events": [str(UUID(bytes=one)) for one in taken.ids]}, status=202)
 
     def _done(self, name: str, size: int, done: asyncio.Future[Taken | Refused]) -> None:
         """The desk is done with a request, whether or not its caller waited."""
@@ -239,18 +240,18 @@ class Server:
         try:
             response = await handler(request)
         except _AnswerError as answer:
-            response = web.json_response({"problem": answer.problem}, status=answer.status, headers=answer.headers)
+            response = _answer({"problem": answer.problem}, status=answer.status, headers=answer.headers)
             if not answer.drained:
                 response.force_close()
         except web.HTTPException as error:  # no such path, or method
-            response = web.json_response({"problem": error.reason.lower()}, status=error.status)
+            response = _answer({"problem": error.reason.lower()}, status=error.status)
             response.force_close()
         except (ConnectionError, web.RequestPayloadError):  # he went away, or his framing is none
-            response = web.json_response({"problem": "body: not readable"}, status=400)
+            response = _answer({"problem": "body: not readable"}, status=400)
             response.force_close()
         except Exception as error:  # a process that takes events lives on; what was not answered is sent again
             _LOG.error("request failed", problem=type(error).__name__)
-            response = web.json_response({"problem": "internal"}, status=500)
+            response = _answer({"problem": "internal"}, status=500)
             response.force_close()
         way = {"/v1/events": _EVENTS}.get(request.path, _GITHUB if request.path.startswith("/v1/github/") else _OTHER)
         ANSWERS.labels(way, str(response.status)).inc()
@@ -272,6 +273,10 @@ def _plain(request: web.Request, *kinds: str) -> str:
     return request.content_type
 
 
+def _answer(document: object, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+    return web.Response(text=f"{json.dumps(document)}\n", status=status, headers=headers, content_type=_JSON)
+
+
 def _busy(problem: str, *, drained: bool = True) -> _AnswerError:
     return _AnswerError(503, problem, drained=drained, **{"Retry-After": str(RETRY_AFTER_S)})
 
@@ -281,4 +286,4 @@ def _refused(refused: Refused) -> web.Response:
         "problem": "refused; nothing was handed over",
         "refused": [{"index": r.index, "field": r.field, "problem": r.problem} for r in refused.refusals],
     }
-    return web.json_response(document, status=400 if refused.malformed else 422)
+    return _answer(document, status=400 if refused.malformed else 422)
