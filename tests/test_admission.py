@@ -148,6 +148,7 @@ def test_a_refusal_names_the_field(changed: dict[str, Any], field: str) -> None:
     with pytest.raises(ContractError) as caught:
         ADMIT(minimal_event(**changed))
     assert caught.value.field == field
+    assert caught.value.__context__ is None or caught.value.__suppress_context__
 
 
 def test_an_event_of_another_region_and_one_without_a_key_are_refused() -> None:

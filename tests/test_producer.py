@@ -183,6 +183,7 @@ REFUSED = {
     "an unknown field": ("", draft(nickname=SECRET)),
     "a field that is not the caller's": ("region", draft(region=SECRET)),
     "a tenant that is not the emitter's": ("tenant", draft(tenant="umbrella")),
+    "a tenant that is a list": ("tenant", draft(tenant=["acme"])),
     "no tenant": ("tenant", {k: v for k, v in draft().items() if k != "tenant"}),
     "the emitter's own event names": ("event_name", draft(event_name="emitter.close")),
     "an event name against its pattern": ("event_name", draft(event_name=SECRET + " ")),

@@ -10,6 +10,7 @@ hits fewer than one in a thousand of the harmless texts. The last line counts.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import socket
 import sys
@@ -25,7 +26,7 @@ from infra.demo.path import Receivers, await_sealed, raw_end, start_all
 from infra.demo.session import Session
 from infra.demo.stores import drain
 from infra.demo.trail import Trail
-from infra.places import HOST
+from infra.places import FREE_PORTS, HOST
 from infra.report import Reporter
 from infra.stack import DEFAULT_STATE, Stack
 from kafkaio.reader import PartitionReader
@@ -60,11 +61,18 @@ class Metered(Session):
 
     def run(self, role: str) -> None:
         """As in `Session`."""
-        with socket.create_server((HOST, 0)) as probe:
-            self.metrics[role] = probe.getsockname()[1]
+        self.metrics[role] = self._free_port()
         self.set(metrics_port=self.metrics[role])
         super().run(role)
         self.set(metrics_port=0)
+
+    def _free_port(self) -> int:
+        """One that was free a moment ago, and that no outgoing connection takes meanwhile."""
+        for number in Random().sample(FREE_PORTS, len(FREE_PORTS)):
+            with contextlib.suppress(OSError), socket.create_server((HOST, number)):
+                if number not in self.metrics.values():
+                    return number
+        raise AssertionError("no free port")
 
 
 def run(session: Metered, events: int, seed: int) -> tuple[Checks, str]:

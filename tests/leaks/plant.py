@@ -175,7 +175,8 @@ def main() -> None:
     parser.add_argument("--count", type=int, required=True)
     parser.add_argument("--result", type=Path, required=True)
     asked = parser.parse_args()
-    asked.result.write_text(json.dumps(hand_over(Settings.load(asked.config), asked.seed, asked.count)))
+    settings = Settings.load(asked.config, spool=asked.result.parent / "spool")  # among the files that are scanned
+    asked.result.write_text(json.dumps(hand_over(settings, asked.seed, asked.count)))
 
 
 if __name__ == "__main__":

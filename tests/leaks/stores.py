@@ -48,7 +48,8 @@ def scan_all(session: Session, receivers: Receivers, scanner: Scanner, metrics: 
     for message in receivers.syslog.messages:
         scanner.scan("syslog", message)
     for path in _files(session.folder, 0):
-        scanner.scan("files of the run", path.read_bytes(), path.name)
+        if path.suffix not in (".key", ".pem"):  # of the receivers; every key in PEM begins alike
+            scanner.scan("files of the run", path.read_bytes(), path.name)
     for path in sorted(session.stack.places.logs.iterdir()):
         if path.stat().st_mtime >= since_s:
             scanner.scan("logs", path.read_bytes(), path.name)
