@@ -1,186 +1,47 @@
-"""The HTTP intake over a real socket: who may speak, what is refused and how, and that 202 means durable."""
+"""The HTTP intake over a real socket: who may speak, what is taken, what is refused and how, and that once is once."""
 
 from __future__ import annotations
 
 import gzip
 import hashlib
 import hmac
-import http.client
 import json
-import os
-import re
-import shutil
-import signal
 import socket
-import ssl
-import subprocess
-import sys
-import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 from uuid import UUID
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from prometheus_client import REGISTRY
 
-from infra import keys, pki
 from infra.places import Places
-from kafkaio.reader import PartitionReader
-from keystore.ceremony import Root
 from producers.github.mapping import GITHUB
-from producers.intake import Intake
-from producers.intake.sources import load_sources
 from producers.memory import MemoryBroker
-from schemas.catalogue import topic_name
-from schemas.registry import AUDIT_EVENT, packaged_registry
-from schemas.settings import Settings
-from sealtrail.certificate import Role
-from sealtrail.errors import ConfigError, TransientError
-from sealtrail.seal import Kind, decode_seal, decode_sealed_event
-from tests.conftest import RAW_PARTITIONS, Deployment, wait_until
-from tests.pipeline import processes
-
-TOKEN, OTHER_TOKEN = "t0ken-of-chat-" + "x" * 32, "t0ken-of-ci-" + "y" * 32
-SECRET = "It's a Secret to Everybody"  # of GitHub's published example
-BODY = b"Hello, World!"
-SIGNATURE = "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17"
-JSON = "application/json"
-GITHUB_VALUE = {"hook": "push", "malformed": False, "settings": []}
-
-SOURCES = f"""
-[sources.chat]
-tenants = ["acme"]
-tokens = ["{hashlib.sha256(TOKEN.encode()).hexdigest()}"]
-
-[sources.ci]
-tenants = ["globex"]
-tokens = ["{hashlib.sha256(OTHER_TOKEN.encode()).hexdigest()}"]
-
-[sources.github]
-tenants = ["acme"]
-[sources.github.webhooks]
-acme = ["github-acme.secret"]
-"""
-
-
-@dataclass(slots=True)
-class Answer:
-    status: int
-    headers: dict[str, str]
-    document: Any
-
-
-@dataclass(slots=True)
-class Running:
-    """An intake under way, and what its brokers have."""
-
-    intake: Intake
-    broker: MemoryBroker
-    numbers: Iterator[int] = field(default_factory=lambda: iter(range(1_000_000)))
-
-    def ask(self, method: str, path: str, body: bytes | None = None, **headers: str) -> Answer:
-        assert self.intake.address is not None
-        return ask(self.intake.address, method, path, body, **headers)
-
-    def post(self, document: object, *, key: str | None = None, token: str = TOKEN, kind: str = JSON, **headers: str) -> Answer:
-        """As a client would: `document` as it is if it is bytes, else as JSON."""
-        body = document if isinstance(document, bytes) else json.dumps(document).encode()
-        given = {
-            "Authorization": f"Bearer {token}",
-            "Content-Type": kind,
-            "Idempotency-Key": f"key-{next(self.numbers)}" if key is None else key,
-            **{name.replace("_", "-"): value for name, value in headers.items()},
-        }
-        return self.ask("POST", "/v1/events", body, **given)
-
-    @property
-    def events(self) -> list[dict[str, Any]]:
-        """What arrived of the sources' own making, in order."""
-        return [e for e in self.all if not e["event_name"].startswith("emitter.")]
-
-    @property
-    def refused(self) -> list[str]:
-        """The fields of recorded refusals."""
-        return [e["object"]["id"] for e in self.all if e["event_name"] == "emitter.refused"]
-
-    @property
-    def all(self) -> list[dict[str, Any]]:
-        return [AUDIT_EVENT.decode(record.value) for record in list(self.broker.records)]
-
-
-def ask(address: tuple[str, int], method: str, path: str, body: bytes | None = None, **headers: str) -> Answer:
-    connection = http.client.HTTPConnection(*address, timeout=60)
-    try:
-        connection.request(method, path, body, headers)
-        response = connection.getresponse()
-        return Answer(response.status, dict(response.headers), json.loads(response.read()))
-    finally:
-        connection.close()
-
-
-def event(**given: object) -> dict[str, object]:
-    return {
-        "event_name": "chat.note.added",
-        "tenant": "acme",
-        "event_type": "OTHER",
-        "result": "SUCCESS",
-        "effect": "EFFECTIVE",
-        "actor": {"kind": "USER", "id": "4711", "display": "Ada"},
-        **given,
-    }
+from schemas.registry import packaged_registry
+from tests.conftest import wait_until
+from tests.intake import (
+    BODY,
+    CANARY,
+    GITHUB_VALUE,
+    JSON,
+    OTHER_TOKEN,
+    SECRET,
+    SIGNATURE,
+    TOKEN,
+    Answer,
+    Running,
+    counted,
+    event,
+    made_places,
+    running,
+    settings_of,
+)
 
 
 @pytest.fixture(scope="module")
 def places(tmp_path_factory: pytest.TempPathFactory) -> Places:
-    made = Places(tmp_path_factory.mktemp("intake") / "state")
-    keys.ensure(made, datetime.now(UTC))
-    # A deployment of its own gives the intake one keystore with the keys of its sources; here, those of three connectors.
-    for role in ("ci", "github"):
-        for path in (made.keys / role).iterdir():
-            shutil.copy(path, made.keys / "chat" / path.name)
-    return made
-
-
-def settings_of(places: Places, folder: Path, **given: Any) -> Settings:
-    (folder / "sources.toml").write_text(SOURCES)
-    (folder / "github-acme.secret").write_text(f"{SECRET}\n")
-    values = {
-        "role": "chat",
-        "keys": f"file:{places.keys / 'chat'}",
-        "root_vkey": places.root / "root.vkey",
-        "certificates": places.keys / "certs",
-        "intake_listen": "127.0.0.1:0",
-        "intake_tokens": folder / "sources.toml",
-        "intake_durable_s": 30.0,
-    }
-    return Settings.load(**{**values, **given})
-
-
-@contextmanager
-def running(settings: Settings, broker: MemoryBroker) -> Iterator[Running]:
-    intake, stop = Intake(settings, "intake-1", producer_factory=broker.connect), threading.Event()
-    with ThreadPoolExecutor(1) as thread:
-        done = thread.submit(intake.run, stop)
-        try:
-            wait_until(lambda: intake.address or done.done(), what="listening")
-            yield Running(intake, broker)
-        finally:
-            stop.set()
-        done.result()
-
-
-@pytest.fixture
-def spooled(places: Places, tmp_path: Path) -> Iterator[Running]:
-    """With a spool, the brokers there."""
-    with running(settings_of(places, tmp_path, spool=tmp_path / "spool"), MemoryBroker()) as made:
-        yield made
+    return made_places(tmp_path_factory.mktemp("intake") / "state")
 
 
 @pytest.fixture(scope="module")
@@ -190,10 +51,6 @@ def plain(places: Places, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     settings = settings_of(places, folder, intake_body_s=0.5, intake_body_bytes=100_000)
     with running(settings, MemoryBroker()) as made:
         yield made
-
-
-def counted(name: str, **labels: str) -> float:
-    return REGISTRY.get_sample_value(f"sealtrail_intake_{name}", labels) or 0.0
 
 
 # -- taken
@@ -250,7 +107,6 @@ def test_times_bytes_numbers_and_extensions_are_written_as_the_guide_says(plain:
 # -- refused: (document, status, what is said of it: index, field, problem)
 
 LONG = "9" * 30
-CANARY = "Zebulon-Quixote"
 BAD: dict[str, tuple[object, int, tuple[int | None, str, str]]] = {
     "nothing": (b"", 400, (None, "", "not JSON")),
     "no JSON": (CANARY.encode(), 400, (None, "", "not JSON")),
@@ -421,69 +277,28 @@ def test_a_body_that_does_not_come_is_waited_for_only_so_long(plain: Running) ->
     assert raw(plain.intake.address, head("Content-Length: 100"), b"{").startswith(b"HTTP/1.1 408 ")
 
 
+def test_a_connection_that_sends_no_whole_header_is_ended(
+    places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("producers.intake.process.IDLE_S", 0.3)
+    with running(settings_of(places, tmp_path), MemoryBroker()) as intake:
+        assert intake.intake.address is not None
+        assert raw(intake.intake.address, head()[:-10]) == b""
+
+
+def test_more_bodies_at_once_than_there_is_memory_for_are_told_to_come_again(
+    plain: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("producers.intake.server.HELD_BYTES", 10_000)
+    answer = plain.post(event(reason="x" * 8000, detail="y" * 8000))
+    assert (answer.status, answer.headers["Retry-After"]) == (503, "5")
+    assert all(plain.post(event(reason="x" * 8000)).status == 202 for _ in range(5))  # what was held is let go of
+
+
 def test_what_is_no_http_is_refused_and_the_next_is_served(plain: Running) -> None:
     assert plain.intake.address is not None
     assert raw(plain.intake.address, b"\x16\x03\x01 nonsense\r\n\r\n").startswith(b"HTTP/1.0 400 ")
     assert plain.ask("GET", "/healthz").status == 200
-
-
-# -- durable
-
-
-def asked_until(post: Callable[[], Answer], good: Callable[[int], bool]) -> Answer:
-    """Asks again until the status is good; that answer."""
-
-    def ask_again() -> Answer | None:
-        answer = post()
-        return answer if good(answer.status) else None
-
-    found = wait_until(ask_again, what="the answer")
-    assert found is not None
-    return found
-
-
-def test_with_a_spool_202_is_said_though_the_brokers_are_away_and_what_was_said_arrives(
-    places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    settings = settings_of(places, tmp_path, spool=tmp_path / "spool")
-    with running(settings, MemoryBroker(away=True)) as intake:
-        monkeypatch.setattr("producers.intake.process.CLOSE_S", 1.0)
-        assert [intake.post(event(ticket=f"T-{n}")).status for n in range(20)] == [202] * 20
-        assert intake.ask("GET", "/readyz").status == 200
-        assert intake.all == []
-    with running(settings, MemoryBroker()) as intake:
-        wait_until(lambda: len(intake.events) == 20, what="the events of the process before")
-        assert [e["ticket"] for e in intake.events] == [f"T-{n}" for n in range(20)]
-
-
-def test_without_a_spool_nothing_is_promised_while_the_brokers_are_away_and_a_repeat_makes_one_event(
-    places: Places, tmp_path: Path
-) -> None:
-    broker = MemoryBroker(away=True)
-    with running(settings_of(places, tmp_path, intake_durable_s=0.3), broker) as intake:
-        assert intake.ask("GET", "/readyz").status == 503
-        assert intake.ask("GET", "/healthz").status == 200
-        first = intake.post(event(ticket="T-once"), key="once")
-        assert (first.status, first.headers["Retry-After"]) == (503, "5")
-        assert intake.post(event(ticket="T-once"), key="once").status == 503
-        broker.away = False
-        done = asked_until(lambda: intake.post(event(ticket="T-once"), key="once"), lambda status: status == 202)
-        assert intake.ask("GET", "/readyz").status == 200
-    assert [str(UUID(bytes=e["event_id"])) for e in intake.events] == done.document["events"]
-
-
-def test_without_room_the_caller_is_told_to_come_again_and_the_other_sources_are_served(
-    places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    settings = settings_of(places, tmp_path, spool=tmp_path / "spool", spool_mib=1, intake_durable_s=1)
-    with running(settings, MemoryBroker(away=True)) as intake:
-        many = [event(reason="x" * 900) for _ in range(400)]
-        monkeypatch.setattr("producers.intake.process.CLOSE_S", 1.0)
-        full = asked_until(lambda: intake.post(many), lambda status: status != 202)
-        assert full.status == 503 and full.headers["Retry-After"] == "5"
-        assert intake.post(event(event_name="ci.run", tenant="globex"), token=OTHER_TOKEN).status == 202
-        intake.broker.away = False
-        wait_until(lambda: intake.post(event()).status == 202, what="room again")
 
 
 # -- once
@@ -603,283 +418,3 @@ def test_all_real_webhooks_are_taken(plain: Running, github_payloads: Path) -> N
             headers = {"X-GitHub-Event": entry["name"], "X-GitHub-Delivery": f"00000000-{taken}"}
             assert hook(plain, body, signed(body), **headers).status == 202, entry["name"]
     assert len(plain.events) == before + taken and taken > 50
-
-
-# -- a process
-
-
-def certified(folder: Path) -> pki.TlsFiles:
-    return pki.Authority(folder / "ca.pem", folder / "ca.key", "test", pki.utc_now()).issue(folder / "tls", "chat", server=True)
-
-
-def serve(config: Path) -> tuple[subprocess.Popen[str], tuple[str, int]]:
-    """A real `sealtrail run intake`, and where it listens."""
-    command = [sys.executable, "-m", "auditor", "run", "intake", "--config", str(config)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    for line in process.stderr:
-        if '"listening"' in line:
-            said = json.loads(line)
-            return process, (said["host"], said["port"])
-    raise AssertionError(f"it ended with {process.wait()}")
-
-
-def as_toml(settings: Settings) -> str:
-    given = settings.model_dump(exclude_unset=True)
-    return "".join(f"{name} = {json.dumps(v if isinstance(v, int | float) else str(v))}\n" for name, v in given.items())
-
-
-def test_what_a_process_promised_before_it_was_killed_arrives_with_the_next_one(places: Places, tmp_path: Path) -> None:
-    tls = certified(tmp_path)
-    settings = settings_of(
-        places,
-        tmp_path,
-        spool=tmp_path / "spool",
-        kafka_bootstrap="127.0.0.1:1",  # nobody is there
-        kafka_ca=tls.ca,
-        kafka_certificate=tls.certificate,
-        kafka_key=tls.key,
-    )
-    config = tmp_path / "intake.toml"
-    config.write_text(as_toml(settings))
-    headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": JSON}
-    for process_number in range(2):
-        process, address = serve(config)
-        try:
-            for number in range(5):
-                ticket = f"T-{process_number}-{number}"
-                body = json.dumps(event(ticket=ticket)).encode()
-                assert ask(address, "POST", "/v1/events", body, **{**headers, "Idempotency-Key": ticket}).status == 202
-        finally:
-            os.kill(process.pid, signal.SIGKILL)
-            process.communicate()
-    with running(settings, MemoryBroker()) as intake:
-        wait_until(lambda: len(intake.events) == 10, what="the events of those that were killed")
-        assert [e["ticket"] for e in intake.events] == [f"T-{p}-{n}" for p in range(2) for n in range(5)]
-
-
-def test_at_its_end_what_was_begun_is_answered_and_what_no_spool_keeps_is_told(
-    places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("producers.intake.process.CLOSE_S", 1.0)
-    broker, stop = MemoryBroker(), threading.Event()
-    intake = Intake(settings_of(places, tmp_path, intake_durable_s=5), "intake-1", producer_factory=broker.connect)
-    with ThreadPoolExecutor(2) as threads:
-        done = threads.submit(intake.run, stop)
-        address = wait_until(lambda: intake.address, what="listening")
-        assert Running(intake, broker).ask("GET", "/readyz").status == 200
-        broker.away = True
-        begun = threads.submit(Running(intake, broker).post, event(ticket="T-begun"))
-        wait_until(lambda: broker.producers[0].queued, what="the event with the producer")
-        stop.set()
-        wait_until(lambda: intake.address is None, what="the end")
-        broker.away = False
-        assert begun.result().status == 202
-        done.result()
-        with pytest.raises(ConnectionRefusedError):
-            ask(address, "GET", "/healthz")
-    assert [e["event_name"] for e in Running(intake, broker).all][-1] == "emitter.close"
-    with (
-        pytest.raises(TransientError, match="not acknowledged"),
-        running(settings_of(places, tmp_path, intake_durable_s=0.2), MemoryBroker(away=True)) as without,
-    ):
-        assert without.post(event()).status == 503
-
-
-def test_with_a_certificate_it_speaks_tls_alone(places: Places, tmp_path: Path) -> None:
-    tls = certified(tmp_path)
-    settings = settings_of(places, tmp_path, intake_certificate=tls.certificate, intake_key=tls.key)
-    with running(settings, MemoryBroker()) as intake:
-        assert intake.intake.address is not None
-        context = ssl.create_default_context(cafile=tls.ca)
-        connection = http.client.HTTPSConnection(*intake.intake.address, timeout=60, context=context)
-        connection.request("GET", "/healthz")
-        assert connection.getresponse().status == 200
-        connection.close()
-        with pytest.raises((http.client.HTTPException, OSError)):
-            intake.ask("GET", "/healthz")
-
-
-# -- settings
-
-WRONG_SETTINGS: dict[str, tuple[dict[str, object], str]] = {
-    "plaintext to the world": ({"intake_listen": "0.0.0.0:0"}, "intake_certificate"),
-    "plaintext to a name": ({"intake_listen": "intake.example:0"}, "intake_certificate"),
-    "no port": ({"intake_listen": "127.0.0.1"}, "intake_listen"),
-    "a port beyond all": ({"intake_listen": "127.0.0.1:65536"}, "intake_listen"),
-    "no sources": ({"intake_tokens": None}, "intake_tokens"),
-    "a file that is not there": ({"intake_tokens": Path("absent.toml")}, "absent.toml"),
-    "a certificate without its key": ({"intake_certificate": Path("a.pem")}, "intake_key"),
-    "a certificate that is none": ({"intake_certificate": Path(__file__), "intake_key": Path(__file__)}, "intake_certificate"),
-}
-
-
-@pytest.mark.parametrize("name", WRONG_SETTINGS)
-def test_a_wrong_setting_of_the_intake_is_named(places: Places, tmp_path: Path, name: str) -> None:
-    given, named = WRONG_SETTINGS[name]
-    settings = settings_of(places, tmp_path).model_copy(update=given)
-    with pytest.raises(ConfigError, match=named):
-        Intake(settings, "intake-1")
-
-
-def test_a_source_without_a_certified_key_of_its_own_does_not_start(places: Places, tmp_path: Path) -> None:
-    settings = settings_of(places, tmp_path)
-    (tmp_path / "sources.toml").write_text(SOURCES.replace("sources.ci", "sources.unknown"))
-    with pytest.raises(ConfigError, match="source-unknown"):
-        Intake(settings, "intake-1", producer_factory=MemoryBroker().connect).run(threading.Event())
-
-
-def test_an_address_that_is_taken_is_told(places: Places, tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        settings = settings_of(places, tmp_path, intake_listen=f"127.0.0.1:{taken.getsockname()[1]}")
-        with pytest.raises(ConfigError, match="intake_listen"):
-            Intake(settings, "intake-1", producer_factory=MemoryBroker().connect).run(threading.Event())
-
-
-DIGEST = "0" * 64
-WRONG_SOURCES: dict[str, tuple[str, str]] = {
-    "no TOML": (f"{CANARY} = = 1", "not TOML"),
-    "nothing": ("", "expected tables"),
-    "something else besides": (f"[sources.a]\ntenants = ['t']\ntokens = ['{DIGEST}']\n[more]\n", "expected tables"),
-    "an unknown key": (f"[sources.a]\ntenants = ['t']\ntoken = '{CANARY}'\n", "sources.a"),
-    "no tenants": (f"[sources.a]\ntokens = ['{DIGEST}']\n", "sources.a.tenants"),
-    "the deployment": (f"[sources.a]\ntenants = ['@deployment']\ntokens = ['{DIGEST}']\n", "sources.a.tenants"),
-    "a token in clear": (f"[sources.a]\ntenants = ['t']\ntokens = ['{CANARY}']\n", "sources.a.tokens"),
-    "no way in": ("[sources.a]\ntenants = ['t']\n", "nobody could speak"),
-    "one token for two": (
-        "".join(f"[sources.{n}]\ntenants = ['t']\ntokens = ['{DIGEST}']\n" for n in "ab"), "a token stands twice",
-    ),
-    "webhooks of another's tenant": ("[sources.a]\ntenants = ['t']\nwebhooks = {u = ['long']}\n", "sources.a.webhooks"),
-    "webhooks of one tenant for two": (
-        "".join(f"[sources.{n}]\ntenants = ['t']\nwebhooks = {{t = ['long']}}\n" for n in "ab"), "two sources",
-    ),
-    "a secret that is not there": ("[sources.a]\ntenants = ['t']\nwebhooks = {t = ['absent']}\n", "absent"),
-    "a secret that can be guessed": ("[sources.a]\ntenants = ['t']\nwebhooks = {t = ['short']}\n", "at least 16"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", WRONG_SOURCES)
-def test_a_mistake_in_the_file_of_sources_is_named_and_nothing_of_it_shown(tmp_path: Path, name: str) -> None:
-    text, named = WRONG_SOURCES[name]
-    (tmp_path / "long").write_text("a-secret-of-many-letters")
-    (tmp_path / "short").write_text("guess-me\n")
-    (tmp_path / "sources.toml").write_text(text)
-    with pytest.raises(ConfigError, match=named) as refused:
-        load_sources(tmp_path / "sources.toml")
-    assert CANARY not in str(refused.value) and "guess-me" not in str(refused.value)
-
-
-def test_while_a_token_or_secret_is_replaced_both_are_good(tmp_path: Path) -> None:
-    digests = ", ".join(f'"{hashlib.sha256(t.encode()).hexdigest()}"' for t in ("old", "new"))
-    (tmp_path / "old").write_text("the-secret-of-yesterday")
-    (tmp_path / "new").write_text("the-secret-of-tomorrow\n")
-    text = f"[sources.a]\ntenants = ['t']\ntokens = [{digests}]\nwebhooks = {{t = ['old', 'new']}}\n"
-    (tmp_path / "sources.toml").write_text(text)
-    sources = load_sources(tmp_path / "sources.toml")
-    assert all(sources.of_token(f"bearer {token}") for token in ("old", "new"))
-    for secret in (b"the-secret-of-yesterday", b"the-secret-of-tomorrow"):
-        assert sources.of_signature("t", BODY, f"sha256={hmac.digest(secret, BODY, 'sha256').hex()}")
-    assert "secret-of" not in repr(sources.all) + repr(vars(sources)["_all"])
-
-
-# -- the guide
-
-GUIDE = (Path(__file__).parent.parent / "docs" / "connectors.md").read_text().partition("\n## From another language")[2]
-
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", GUIDE, re.MULTILINE | re.DOTALL)
-
-
-def certify(places: Places, source: str) -> None:
-    """A key for one more source, in the keystore that the intake uses here."""
-    private = Ed25519PrivateKey.generate()
-    root = Root.open(places.root)
-    _, text = root.certify(Role.SOURCE, source, private.public_key().public_bytes_raw(), int(time.time()) - 60)
-    pki.write_private(places.keys / "chat" / f"source-{source}.key", private.private_bytes_raw())
-    (places.keys / "certs" / f"source-{source}.cert").write_text(text)
-
-
-CURL = """#!{python}
-import http.client, sys, urllib.parse
-words, headers, body, url = iter(sys.argv[1:]), {{}}, None, None
-for word in words:
-    if word == "-H":
-        name, _, value = next(words).partition(": ")
-        headers[name] = value
-    elif word == "--data-binary":
-        body = next(words).encode()
-    elif not word.startswith("--"):
-        url = urllib.parse.urlsplit(word)
-connection = http.client.HTTPConnection(url.netloc)
-connection.request("GET" if body is None else "POST", url.path, body, headers)
-sys.stdout.write(connection.getresponse().read().decode())
-"""  # what the guide uses of curl, for machines that have none
-
-
-def test_the_guides_commands_state_what_it_says(places: Places, tmp_path: Path) -> None:
-    certify(places, "crm")
-    token, commands = blocks("bash")
-    if shutil.which("curl") is None:
-        (tmp_path / "curl").write_text(CURL.format(python=sys.executable))
-        (tmp_path / "curl").chmod(0o755)
-    environment = {**os.environ, "PATH": f"{tmp_path}:{Path(sys.executable).parent}:{os.environ['PATH']}"}
-
-    def shell(text: str, **given: str) -> str:
-        command, env = ["sh", "-euc", text], {**environment, **given}
-        return subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120, check=True).stdout
-
-    settings = settings_of(places, tmp_path, spool=tmp_path / "spool")
-    pki.write_private(places.keys / "chat" / "spool-crm.key", os.urandom(32))
-    said = shell(f'{token}\nprintf %s "$TOKEN"')
-    with running(settings, MemoryBroker()) as intake:
-        assert intake.intake.address is not None
-        host, port = intake.intake.address
-        printed = shell(commands, INTAKE=f"http://{host}:{port}", TOKEN=said)
-        wait_until(lambda: intake.events, what="the event")
-    (event,) = intake.events
-    shown = [json.loads(line) for line in blocks("json")[0].splitlines()]
-    assert [json.loads(line) for line in printed.splitlines()] == [{"events": [str(UUID(bytes=event["event_id"]))]}, *shown[1:]]
-    assert shown[0].keys() == {"events"}
-    assert (event["emitter"]["source"], event["event_name"]) == ("crm", "crm.note.added")
-
-
-def test_the_guides_webhook_is_a_source_that_the_intake_takes(tmp_path: Path) -> None:
-    (tmp_path / "github-acme.secret").write_text(SECRET)
-    (tmp_path / "sources.toml").write_text(blocks("toml")[0])
-    assert load_sources(tmp_path / "sources.toml").of_signature("acme", BODY, SIGNATURE)
-
-
-# -- the real pipeline
-
-
-def test_an_event_of_the_intake_is_sealed(deployment: Deployment, tmp_path: Path) -> None:
-    given = deployment.settings("chat").model_dump(exclude_unset=True)
-    settings = settings_of(Places(tmp_path), tmp_path, **given, intake_durable_s=60.0)
-    (tmp_path / "sources.toml").write_text(SOURCES.partition("[sources.ci]")[0])
-    intake, stop = Intake(settings, "intake-1"), threading.Event()
-    with processes(deployment, ("sealer",), tmp_path), ThreadPoolExecutor(1) as thread:
-        done = thread.submit(intake.run, stop)
-        try:
-            wait_until(lambda: intake.address or done.done(), what="listening")
-            assert intake.address is not None
-            headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": JSON, "Idempotency-Key": "sealed"}
-            answer = ask(intake.address, "POST", "/v1/events", json.dumps(event(ticket="T-sealed")).encode(), **headers)
-            assert answer.status == 202
-        finally:
-            stop.set()
-        done.result()
-        (event_id,) = answer.document["events"]
-        wait_until(lambda: UUID(event_id).bytes in sealed_ids(deployment), what="the seal")
-
-
-def sealed_ids(deployment: Deployment) -> set[bytes]:
-    """Of the events that the sealer took."""
-    topic, found = topic_name(deployment.topic_prefix, "audit.archive"), set()
-    with PartitionReader(deployment.settings("admin")) as reader:
-        for partition in range(RAW_PARTITIONS):
-            for record in reader.read_all(topic, partition):
-                sealed = decode_sealed_event(record.value or b"")
-                if decode_seal(sealed.seal).kind is Kind.EVENT:
-                    found.add(sealed.content.event_id)
-    return found

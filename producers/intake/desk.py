@@ -24,7 +24,7 @@ from producers.intake.strict import parse, parse_lines
 from sealtrail.errors import ContractError
 
 EVENTS = 1000  # of one request: what one answer can name, and one refusal record
-REMEMBERED = 100_000  # events; 2 to 20 MB, the more the smaller the requests
+REMEMBERED = 100_000  # events; at most some 70 MB, where each comes alone and under the longest key
 ID_BYTES = 16
 
 _Read = Callable[[object], Mapping[str, object]]

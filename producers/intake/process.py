@@ -35,6 +35,7 @@ from sealtrail.errors import ConfigError, TransientError
 
 IDLE_S = 75.0  # of a connection between requests, and of one that sends no whole header; above a balancer's usual 60
 CLOSE_S = 30.0  # for all emitters together; a broker that restarts is back in 5 to 10 s
+SPOOLED_CLOSE_S = 3.0  # what is in a spool arrives anyway; for brokers that are there
 LOOK_S = 0.1  # between two looks at whether to end
 
 _ADDRESS = re.compile(r"(?:\[([^\]]+)\]|([^:\[\]]+)):(\d{1,5})")
@@ -96,7 +97,7 @@ class Intake:
         except BaseException:
             _closed(made.values(), 1.0)  # why it ends is the error under way, not what it leaves
             raise
-        trouble = _closed(made.values(), CLOSE_S)
+        trouble = _closed(made.values(), CLOSE_S if self._settings.spool is None else SPOOLED_CLOSE_S)
         if trouble is not None:
             raise trouble
 
