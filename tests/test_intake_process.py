@@ -31,8 +31,9 @@ from keystore.ceremony import Root
 from producers.intake import Intake
 from producers.intake.sources import load_sources
 from producers.memory import MemoryBroker
+from producers.spool import Spool
 from schemas.catalogue import topic_name
-from schemas.settings import Settings
+from schemas.settings import PREFIX, Settings
 from sealtrail.certificate import Role
 from sealtrail.errors import ConfigError, TransientError
 from sealtrail.seal import Kind, decode_seal, decode_sealed_event
@@ -49,6 +50,7 @@ from tests.intake import (
     Answer,
     Running,
     ask,
+    counted,
     event,
     made_places,
     running,
@@ -88,6 +90,27 @@ def test_with_a_spool_202_is_said_though_the_brokers_are_away_and_what_was_said_
         assert [e["ticket"] for e in intake.events] == [f"T-{n}" for n in range(20)]
 
 
+def test_202_is_not_said_before_the_spool_is_on_the_disk(
+    places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, commit = threading.Event(), Spool.commit
+
+    def slow(spool: Spool) -> int:
+        assert gate.wait(60)
+        return commit(spool)
+
+    monkeypatch.setattr(Spool, "commit", slow)
+    taken = counted("events_total", source="chat")
+    settings = settings_of(places, tmp_path, spool=tmp_path / "spool")
+    with ThreadPoolExecutor(1) as thread, running(settings, MemoryBroker()) as intake:
+        asked = thread.submit(intake.post, event())
+        wait_until(lambda: counted("events_total", source="chat") > taken, what="the event with its emitter")
+        assert intake.ask("GET", "/readyz").status == 503
+        assert not asked.done()
+        gate.set()
+        assert asked.result().status == 202
+
+
 def test_without_a_spool_nothing_is_promised_while_the_brokers_are_away_and_a_repeat_makes_one_event(
     places: Places, tmp_path: Path
 ) -> None:
@@ -122,10 +145,11 @@ def certified(folder: Path) -> pki.TlsFiles:
     return pki.Authority(folder / "ca.pem", folder / "ca.key", "test", pki.utc_now()).issue(folder / "tls", "chat", server=True)
 
 
-def serve(config: Path) -> tuple[subprocess.Popen[str], tuple[str, int]]:
-    """A real `sealtrail run intake`, and where it listens."""
+def serve(config: Path, **settings: str) -> tuple[subprocess.Popen[str], tuple[str, int]]:
+    """A real `sealtrail run intake`, and where it listens. settings: over the file's."""
+    environment = {**os.environ, **{PREFIX + name.upper(): value for name, value in settings.items()}}
     command = [sys.executable, "-m", "auditor", "run", "intake", "--config", str(config)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     for line in process.stderr:
         if '"listening"' in line:
@@ -139,9 +163,7 @@ def as_toml(settings: Settings) -> str:
     return "".join(f"{name} = {json.dumps(v if isinstance(v, int | float) else str(v))}\n" for name, v in given.items())
 
 
-def test_what_a_process_promised_before_it_was_killed_or_ended_arrives_with_the_next_one(
-    places: Places, tmp_path: Path
-) -> None:
+def test_what_a_process_promised_before_it_died_arrives_with_the_next_one(places: Places, tmp_path: Path) -> None:
     tls = certified(tmp_path)
     settings = settings_of(
         places,
@@ -367,21 +389,23 @@ def test_the_guides_webhook_is_a_source_that_the_intake_takes(tmp_path: Path) ->
 
 
 def test_an_event_of_the_intake_is_sealed(deployment: Deployment, tmp_path: Path) -> None:
-    given = deployment.settings("chat").model_dump(exclude_unset=True)
-    settings = settings_of(Places(tmp_path), tmp_path, **given, intake_durable_s=60.0)
     (tmp_path / "sources.toml").write_text(SOURCES.partition("[sources.ci]")[0])
-    intake, stop = Intake(settings, "intake-1"), threading.Event()
-    with processes(deployment, ("sealer",), tmp_path), ThreadPoolExecutor(1) as thread:
-        done = thread.submit(intake.run, stop)
+    flags = {
+        "topic_prefix": deployment.topic_prefix,
+        "deployment": deployment.name,
+        "intake_tokens": str(tmp_path / "sources.toml"),
+        "intake_listen": "127.0.0.1:0",
+        "intake_durable_s": "60",
+    }
+    headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": JSON, "Idempotency-Key": "sealed"}
+    with processes(deployment, ("sealer",), tmp_path):
+        process, address = serve(deployment.stack.role_file("chat"), **flags)
         try:
-            wait_until(lambda: intake.address or done.done(), what="listening")
-            assert intake.address is not None
-            headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": JSON, "Idempotency-Key": "sealed"}
-            answer = ask(intake.address, "POST", "/v1/events", json.dumps(event(ticket="T-sealed")).encode(), **headers)
-            assert answer.status == 202
+            answer = ask(address, "POST", "/v1/events", json.dumps(event(ticket="T-sealed")).encode(), **headers)
         finally:
-            stop.set()
-        done.result()
+            process.terminate()
+            process.communicate(timeout=120)
+        assert (answer.status, process.returncode) == (202, 0)
         (event_id,) = answer.document["events"]
         wait_until(lambda: UUID(event_id).bytes in sealed_ids(deployment), what="the seal")
 

@@ -255,6 +255,7 @@ class Server:
             response.force_close()
         way = {"/v1/events": _EVENTS}.get(request.path, _GITHUB if request.path.startswith("/v1/github/") else _OTHER)
         ANSWERS.labels(way, str(response.status)).inc()
+        response.headers["Server"] = "sealtrail"  # nobody needs the library's version
         return response
 
 
