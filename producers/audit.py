@@ -135,7 +135,8 @@ class AuditProducer:
 
         Raises ContractError: refused; neither counted nor recorded, see `refuse`.
         """
-        if str(draft.get("event_name")).startswith("emitter."):
+        name = draft.get("event_name")
+        if isinstance(name, str) and name.startswith("emitter."):
             raise ContractError("event_name", "emitter.* is for the emitter itself to state")
         return Admitted(*self._prepare(draft))
 

@@ -292,7 +292,11 @@ def test_more_bodies_at_once_than_there_is_memory_for_are_told_to_come_again(
     monkeypatch.setattr("producers.intake.server.HELD_BYTES", 10_000)
     answer = plain.post(event(reason="x" * 8000, detail="y" * 8000))
     assert (answer.status, answer.headers["Retry-After"]) == (503, "5")
-    assert all(plain.post(event(reason="x" * 8000)).status == 202 for _ in range(5))  # what was held is let go of
+    body = json.dumps({"action": "x" * 20_000}).encode()
+    assert hook(plain, body, signed(body)).status == 503
+    assert hook(plain, body[:9000], SIGNATURE).status == 401
+    assert all(plain.post(event(reason="x" * 4000)).status == 202 for _ in range(5))  # what was held is let go of
+    assert all(hook(plain, body[:9000], SIGNATURE).status == 401 for _ in range(5))
 
 
 def test_what_is_no_http_is_refused_and_the_next_is_served(plain: Running) -> None:

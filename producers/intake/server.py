@@ -33,7 +33,7 @@ from sealtrail.errors import TransientError
 
 RETRY_AFTER_S = 5
 READY_S = 1.0  # an event of a moment ago must be durable by now: a spool takes some 10 ms, Kafka some 100
-HELD_BYTES = 128 << 20  # of all bodies at once; one that waits for the desk counts twice
+HELD_BYTES = 64 << 20  # of all bodies at once, for each way: strangers may fill that of webhooks, and no other
 WEBHOOK_BYTES = 25 << 20  # GitHub sends no more, and does not send again what was refused
 COMPLAIN_S = 30.0  # between two log lines of one kind of trouble
 
@@ -85,7 +85,7 @@ class Server:
         self._speakers = speakers
         self._limits = limits
         self._desk = desk
-        self._held = 0
+        self._held = {_EVENTS: 0, _GITHUB: 0}  # bytes of bodies; one that waits for the desk counts twice
         self._strangers = 0
         self._complained = float("-inf")
 
@@ -110,14 +110,16 @@ class Server:
             key = request.headers.get("Idempotency-Key", "")
             if not _KEY.fullmatch(key):
                 raise _AnswerError(400, "header Idempotency-Key: expected 1 to 256 visible characters", drained=False)
-            async with self._body(request, self._limits.body_bytes) as (body, size):
-                return await self._taken(speaker, size, lambda: speaker.desk.events(key, body, lines=kind == _LINES))
+            async with self._body(request, _EVENTS, self._limits.body_bytes) as body:
+                return await self._taken(
+                    speaker, _EVENTS, len(body), lambda: speaker.desk.events(key, body, lines=kind == _LINES)
+                )
 
     async def _github(self, request: web.Request) -> web.StreamResponse:
         tenant, signature = request.match_info["tenant"], request.headers.get("X-Hub-Signature-256", "")
         if not is_signature(signature):
             raise self._stranger(_GITHUB)  # before 25 MiB are read
-        async with self._body(request, WEBHOOK_BYTES) as (body, size):
+        async with self._body(request, _GITHUB, WEBHOOK_BYTES) as body:
             source = self._sources.of_signature(tenant, body, signature)
             if source is None:
                 raise self._stranger(_GITHUB)
@@ -127,7 +129,9 @@ class Server:
                 hook, delivery = request.headers.get("X-GitHub-Event", ""), request.headers.get("X-GitHub-Delivery", "")
                 if not _KEY.fullmatch(hook) or not _KEY.fullmatch(delivery):
                     raise _AnswerError(400, "headers X-GitHub-Event and X-GitHub-Delivery: expected visible characters")
-                return await self._taken(speaker, size, lambda: speaker.desk.webhook(hook, delivery, tenant, body))
+                return await self._taken(
+                    speaker, _GITHUB, len(body), lambda: speaker.desk.webhook(hook, delivery, tenant, body)
+                )
 
     async def _healthy(self, _: web.Request) -> web.StreamResponse:
         return _answer({"alive": True})
@@ -140,12 +144,12 @@ class Server:
 
     # -- what they share
 
-    async def _taken(self, speaker: Speaker, size: int, take: Callable[[], Taken | Refused]) -> web.StreamResponse:
+    async def _taken(self, speaker: Speaker, way: str, size: int, take: Callable[[], Taken | Refused]) -> web.StreamResponse:
         """Hand over in the desk's thread, wait until it is durable, answer."""
         name, began = speaker.source.name, time.monotonic()
-        self._held += size  # until the desk is done with it, however long the caller waits
+        self._held[way] += size  # until the desk is done with it, however long the caller waits
         work = asyncio.get_running_loop().run_in_executor(self._desk, take)
-        work.add_done_callback(lambda done: self._done(name, size, done))
+        work.add_done_callback(lambda done: self._done(name, way, size, done))
         try:
             taken, durable = await asyncio.wait_for(_durably(work, speaker.settling), self._limits.durable_s)
         except TimeoutError:
@@ -159,9 +163,9 @@ class Server:
         DURABLE.labels(name).observe(time.monotonic() - began)
         return _answer({"events": [str(UUID(bytes=one)) for one in taken.ids]}, status=202)
 
-    def _done(self, name: str, size: int, done: asyncio.Future[Taken | Refused]) -> None:
+    def _done(self, name: str, way: str, size: int, done: asyncio.Future[Taken | Refused]) -> None:
         """The desk is done with a request, whether or not its caller waited."""
-        self._held -= size
+        self._held[way] -= size
         if done.cancelled() or done.exception() is not None:
             return  # told to the caller; the key was not remembered
         result = done.result()
@@ -173,8 +177,8 @@ class Server:
             EVENTS.labels(name).inc(len(result.ids))
 
     @asynccontextmanager
-    async def _body(self, request: web.Request, most: int) -> AsyncIterator[tuple[bytes, int]]:
-        """The body as it came, and its size; while it is held, it counts."""
+    async def _body(self, request: web.Request, way: str, most: int) -> AsyncIterator[bytes]:
+        """The body as it came; while it is held, it counts."""
         if (request.content_length or 0) > most:
             raise _AnswerError(413, f"body: more than {most} bytes", drained=False)
         body = bytearray()
@@ -182,21 +186,21 @@ class Server:
             async with asyncio.timeout(self._limits.body_s):
                 async for chunk in request.content.iter_any():
                     body += chunk
-                    self._held += len(chunk)
+                    self._held[way] += len(chunk)
                     if len(body) > most:
                         raise _AnswerError(413, f"body: more than {most} bytes", drained=False)
-                    if self._held > HELD_BYTES:
+                    if self._held[way] > HELD_BYTES:
                         raise _busy("too many bodies at once", drained=False)
         except TimeoutError:
-            self._held -= len(body)
+            self._held[way] -= len(body)
             raise _AnswerError(408, "body: not whole in time", drained=False) from None
         except BaseException:
-            self._held -= len(body)
+            self._held[way] -= len(body)
             raise
         try:
-            yield bytes(body), len(body)
+            yield bytes(body)
         finally:
-            self._held -= len(body)
+            self._held[way] -= len(body)
 
     @asynccontextmanager
     async def _recorded(self, speaker: Speaker) -> AsyncIterator[None]:
