@@ -21,7 +21,8 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
 from typing import Self, cast
@@ -49,6 +50,14 @@ CLOSE_S = 30.0  # a broker that restarts is back in 5 to 10 s
 _LOG = structlog.get_logger("producers.audit")
 
 ProducerFactory = Callable[[Settings, str, str, OnDelivery], RecordProducer]
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """An event that the contract admits, redacted and encoded; its id, 16 bytes."""
+
+    event_id: bytes
+    prepared: Prepared
 
 
 class AuditProducer:
@@ -114,17 +123,28 @@ class AuditProducer:
             TransientError: closed, or no room; the event was not handed over.
         """
         try:
-            name = draft.get("event_name")
-            if isinstance(name, str) and name.startswith("emitter."):
-                raise ContractError("event_name", "emitter.* is for the emitter itself to state")
-            event_id, prepared = self._prepare(draft)
+            admitted = self.admit(draft)
         except ContractError as error:
             self.refuse(error)
             raise
+        self.hand_over([admitted])
+        return admitted.event_id
+
+    def admit(self, draft: Mapping[str, object]) -> Admitted:
+        """The first half of `emit`: checked, redacted and encoded, handed over to nobody yet.
+
+        Raises ContractError: refused; neither counted nor recorded, see `refuse`.
+        """
+        name = draft.get("event_name")
+        if isinstance(name, str) and name.startswith("emitter."):
+            raise ContractError("event_name", "emitter.* is for the emitter itself to state")
+        return Admitted(*self._prepare(draft))
+
+    def hand_over(self, admitted: Sequence[Admitted]) -> None:
+        """The second half of `emit`: all of them in this order, nothing in between; or none. Raises TransientError: none."""
         if self._sender is None and not self._handover.closing:
             self._start()
-        self._handover.put(prepared)
-        return event_id
+        self._handover.put(*(one.prepared for one in admitted))
 
     @property
     def tenants(self) -> tuple[str, ...]:

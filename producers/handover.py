@@ -73,8 +73,11 @@ class Handover:
         with self._moved:
             return Counts(self._accepted, self._spooled, self._acknowledged, self._refused, self._problem)
 
-    def put(self, event: Prepared) -> None:
-        """Hand over; in order of the calls. Raises TransientError: closing, or no room."""
+    def put(self, *events: Prepared) -> None:
+        """Hand over, all or none, in order of the calls. Raises TransientError: closing, or no room.
+
+        Room is asked for once: several may go beyond it by their own size, which the caller bounds.
+        """
         with self._moved:
             while not self.closing and (len(self._queue) >= self._most or self._bytes >= self._most_bytes):
                 if not self._wait:
@@ -82,11 +85,12 @@ class Handover:
                 self._moved.wait()
             if self.closing:
                 raise TransientError("emitter is closed; the event was not handed over")
-            self._queue.append(event)
-            self._bytes += len(event.after)
-            self._accepted += 1
-            if not event.own:
-                self._handed += 1
+            for event in events:
+                self._queue.append(event)
+                self._bytes += len(event.after)
+                self._accepted += 1
+                if not event.own:
+                    self._handed += 1
             if self._idle:
                 self._idle = False
                 self._news.notify()

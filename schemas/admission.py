@@ -10,6 +10,9 @@ mutated ones.
     if v is None: …                                            the null branch
     else: check its type and length; mask it; note the path if that changed it; append length and bytes
 
+A value is read once: what was checked is what is encoded, whatever another thread does meanwhile. Secrets are looked for in
+what was encoded, and in texts as they were before their mask.
+
 Not here: who may state what, and numbers (`producers`).
 """
 
@@ -26,13 +29,12 @@ from typing import Any, cast
 
 from schemas.contract import FLOAT_MAX, MAX_EVENT_BYTES, MAX_TEXT_BYTES, OPEN, RULES, Contract
 from schemas.encoder import Encoder, SplitEncoder, Writer, number, split_encoder
-from schemas.fields import DataClass, Marks, Redact
+from schemas.fields import Redact
 from schemas.redact import (
     HASH_CONTEXT,
     REDACTION_POLICY,
     HashKey,
     Redactor,
-    clear_test,
     is_hashed,
     mask,
     secret_key_id,
@@ -48,7 +50,9 @@ _SHORT = MAX_TEXT_BYTES // 4  # code points that surely are no more bytes than a
 _SYMBOLS = {"NONE": number(0, 31), "APPLIED": number(1, 31)}
 
 Hasher = Callable[[str], str]
-_Fast = Callable[[Mapping[str, object], Hasher, list[str]], Any]
+# Event, its tenant's hasher; then what it gives: paths that redaction changed, texts as they were before a mask.
+_Fast = Callable[[Mapping[str, object], Hasher, list[str], list[bytes]], Any]
+ARGUMENTS = "r0, hasher, changed, raw"
 
 
 class _SlowError(Exception):
@@ -79,21 +83,21 @@ class Admission:
         self._hashers: dict[str, Hasher] = {}  # of tenants whose key there is
         self._encoders: dict[bytes, Encoder] = {}
         self._extensions: dict[bytes, _Fast] = {
-            digest: _Admitting(codec.text, "extension.payload.").function("r0, hasher, changed")
+            digest: _Admitting(codec.text, "extension.payload.").function(ARGUMENTS)
             for digest, codec in registry.extensions.items()
             if digest not in registry.unclassified
         }
-        self._fast: _Fast = _Event(AUDIT_EVENT.text, self._extension, region).function("r0, hasher, changed")
+        self._fast: _Fast = _Event(AUDIT_EVENT.text, self._extension, region).function(ARGUMENTS)
 
     def __call__(self, event: Mapping[str, object]) -> tuple[bytes, bytes]:
-        still, data = snapshot(event)
-        made = None if suspicious(data) else self._quickly(still)
-        return self.slowly(still) if made is None else made  # not within an `except`: a refusal's context would show a value
+        made = self._quickly(event)
+        # Not within an `except`: a refusal's context would show a value.
+        return self.slowly(snapshot(event)) if made is None else made
 
     def _quickly(self, event: Mapping[str, object]) -> tuple[bytes, bytes] | None:
         try:
             tenant = cast("str", event["tenant"])
-            return cast("tuple[bytes, bytes]", self._fast(event, self._hashers.get(tenant) or self._hasher(tenant), []))
+            return cast("tuple[bytes, bytes]", self._fast(event, self._hashers.get(tenant) or self._hasher(tenant), [], []))
         except (_SlowError, ContractError, ValueError, TypeError, LookupError, AttributeError, OverflowError):
             return None
 
@@ -109,15 +113,15 @@ class Admission:
             raise ContractError("", f"too large: {size} bytes encoded, at most {MAX_EVENT_BYTES}")
         return before, after
 
-    def _extension(self, given: dict[str, Any], hasher: Hasher, changed: list[str]) -> tuple[bytes, bytes]:
+    def _extension(self, given: dict[str, Any], hasher: Hasher, changed: list[str], raw: list[bytes]) -> tuple[bytes, bytes]:
         """Digest of the schema, and payload."""
         schema = given["schema"]
         admit = self._extensions.get(schema)
         if admit is None or len(given) != 2:
             raise _SlowError
         if "value" in given:
-            return schema, admit(given["value"], hasher, changed)
-        return schema, admit(self._registry.extension_value(schema, given["payload"]), hasher, changed)
+            return schema, admit(given["value"], hasher, changed, raw)
+        return schema, admit(self._registry.extension_value(schema, given["payload"]), hasher, changed, raw)
 
     def _hasher(self, tenant: str) -> Hasher:
         key = self._hash_key(tenant)
@@ -132,12 +136,12 @@ def _hash(key: bytes, prefix: str, value: str) -> str:
     return prefix + base64.urlsafe_b64encode(digest)[:43].decode()
 
 
-def snapshot(event: Mapping[str, object]) -> tuple[dict[str, Any], bytes]:
-    """The event as it is at this moment, of plain types alone, and all of its texts as UTF-8 in one piece of bytes.
+def snapshot(event: Mapping[str, object]) -> dict[str, Any]:
+    """The event as it is at this moment, of plain types alone.
 
-    What is checked, looked through and encoded is then one and the same, whatever another thread does to the draft, and
-    whatever a subclass says of itself. `marshal` does it in one step that nothing interrupts, for plain types; nothing but what
-    it just wrote is loaded.
+    What the oracle's steps look at, one after the other, is then one and the same, whatever another thread does to the draft,
+    and whatever a subclass says of itself. `marshal` does it in one step that nothing interrupts, for plain types; nothing but
+    what it just wrote is loaded.
 
     Raises:
         ContractError: nested too deeply, or without end.
@@ -146,7 +150,7 @@ def snapshot(event: Mapping[str, object]) -> tuple[dict[str, Any], bytes]:
         data = marshal.dumps(event if type(event) is dict else dict(event))
     except ValueError:
         data = marshal.dumps(_plain(event, 0))
-    return marshal.loads(data), data  # noqa: S302 - our own bytes, made above
+    return cast("dict[str, Any]", marshal.loads(data))  # noqa: S302 - our own bytes, made above
 
 
 def _plain(value: object, depth: int) -> Any:
@@ -226,26 +230,28 @@ class _Admitting(Writer):
         rule = self._rules.get(path)
         if rule is not None:
             yield f"if {self._constant(rule)}(v) is not None: slow()"
+        if path.endswith(".path"):
+            yield "where = v"  # for what stands in clear at some paths alone
         yield "v = v.encode(); n = len(v)"
         yield "a(SIZES[n] if n < TABLED else number(n, 63)); a(v)"
 
     def _marked(self, field: dict[str, Any], path: str, redact: Redact) -> Iterator[str]:
         """Text that is redacted; omission of nullable text is `_other`'s."""
         yield f"if len(v) > {_SHORT}: slow()"
-        yield "if not v.isascii(): v.encode()"  # a lone surrogate is refused, even where it would be masked
         changed = f"changed.append({self._constant(self._prefix + path)})"
         if redact is Redact.OMIT:
             yield "if v: slow()"
         elif redact is Redact.HASH:
-            yield "if v and not is_hashed(v):"
+            yield "if v and not is_hashed(v):"  # hashing encodes it: a lone surrogate is refused
             yield f"    {changed}"
             yield "    v = hasher(v)"
         else:
+            yield "raw.append(v.encode())"  # a lone surrogate is refused, even where it would be masked
             yield "w = mask(v)"
             clear = ""
             if "clearPaths" in field:
-                marks = Marks(DataClass(field["dataClass"]), redact, None, frozenset(field["clearPaths"]), field["clearValues"])
-                clear = f" and not {self._constant(clear_test(marks))}(r{path.count('.')}, v)"
+                paths, values = frozenset(field["clearPaths"]), re.compile(field["clearValues"]).fullmatch
+                clear = f" and not (where in {self._constant(paths)} and {self._constant(values)}(v) is not None)"
             yield f"if w != v{clear}:"
             yield f"    {changed}"
             yield "    v = w"
@@ -276,12 +282,12 @@ class _Event(_Admitting):
     def __init__(
         self,
         text: str,
-        extension: Callable[[dict[str, Any], Hasher, list[str]], tuple[bytes, bytes]],
+        extension: Callable[[dict[str, Any], Hasher, list[str], list[bytes]], tuple[bytes, bytes]],
         region: str | None,
     ) -> None:
         super().__init__(text, "", RULES)
         self._region = region
-        self._names |= {"extension": extension, "redacted": _redaction}
+        self._names |= {"extension": extension, "redacted": _redaction, "suspicious": suspicious}
 
     def _value(self, schema: Any, depth: int, field: dict[str, Any], path: str) -> Iterator[str]:
         if path == "redaction":
@@ -296,7 +302,7 @@ class _Event(_Admitting):
             yield "if v is None:"
             yield f"    a({self._constant(number(null, 31))})"
             yield "else:"
-            yield "    w, v = extension(v, hasher, later); n = len(v)"
+            yield "    w, v = extension(v, hasher, later, raw); n = len(v)"
             yield f"    a({self._constant(number(1 - null, 31))}); a(w); a(SIZES[n] if n < TABLED else number(n, 63)); a(v)"
         else:
             yield from super()._value(schema, depth, field, path)
@@ -310,6 +316,7 @@ class _Event(_Admitting):
         yield "parts[k] = redacted((*changed, *later))"
         yield "after = b''.join(parts)"
         yield f"if len(before) + len(after) > {MAX_EVENT_BYTES - HEADER_SIZE - EMITTER_BYTES}: slow()"
+        yield "if suspicious(b'\\n'.join((before, after, *raw))): slow()"
         yield "return before, after"
 
 

@@ -129,6 +129,23 @@ class Settings(BaseSettings):
         Literal["wait", "refuse"],
         Field(description="What an emitter does without room, in spool or memory: let the caller wait, or refuse the event."),
     ] = "wait"
+    intake_listen: Annotated[
+        str, Field(description="host:port on which the HTTP intake listens; other than loopback only with TLS.")
+    ] = "127.0.0.1:8443"
+    intake_tokens: Annotated[
+        Path | None, Field(description="File of who may speak through the intake: sources, digests of tokens, webhooks.")
+    ] = None
+    intake_certificate: Annotated[
+        Path | None, Field(description="PEM file with the intake's certificate and its chain; empty for plaintext on loopback.")
+    ] = None
+    intake_key: Annotated[Path | None, Field(description="PEM file with the private key to intake_certificate.")] = None
+    intake_body_bytes: Annotated[int, Field(gt=0, le=16 * MIB, description="The largest body that POST /v1/events takes.")] = (
+        MIB
+    )
+    intake_body_s: Annotated[float, Field(gt=0, description="Seconds in which a body must be whole.")] = 10.0
+    intake_durable_s: Annotated[
+        float, Field(gt=0, description="Seconds in which a request must be durable, or its caller is told to ask again.")
+    ] = 10.0
     metrics_port: Annotated[int, Field(ge=0, le=65535, description="Loopback port of the metrics page; 0 for none.")] = 0
     silence_s: Annotated[
         float,

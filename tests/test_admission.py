@@ -14,13 +14,15 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from schemas.admission import Admission, _Admitting, _SlowError
+from schemas.admission import ARGUMENTS, Admission, _Admitting, _SlowError
 from schemas.contract import Contract
 from schemas.encoder import split_encoder
+from schemas.fields import Node, field_tree
 from schemas.redact import Redactor, hash_value, may_hold_secret
 from schemas.registry import AUDIT_EVENT, packaged_registry
 from sealtrail.errors import ContractError
 from tests.strategies import GITHUB, events, github_extensions, minimal_event
+from tests.test_contract import full_event
 
 REGISTRY = packaged_registry()
 UNREDACTED = {"status": "NONE", "policy": "v1", "fields": []}
@@ -41,9 +43,10 @@ FAST = Fast(REGISTRY, None, key_of)
 ADMIT = Admission(REGISTRY, None, key_of)
 
 
-def outcome(admit: Any, event: dict[str, Any]) -> object:
+def outcome(admit: Any, event: dict[str, Any]) -> tuple[object, object]:
     try:
-        return admit(event)
+        before, after = admit(event)
+        return before, after
     except ContractError as error:
         return (error.field, error.problem)
 
@@ -270,11 +273,29 @@ def test_an_event_changed_by_another_thread_meanwhile_is_one_of_those_it_was() -
 def test_a_list_that_is_to_be_left_out_is_left_to_the_oracle_whatever_its_items_are() -> None:
     field = {"name": "flags", "type": {"type": "array", "items": "boolean"}, "dataClass": "secret", "redact": "omit"}
     text = json.dumps({"type": "record", "name": "Top", "fields": [field]})
-    admit = _Admitting(text, "x.").function("r0, hasher, changed")
-    assert admit({"flags": []}, str, []) == b"\x00"
+    admit = _Admitting(text, "x.").function(ARGUMENTS)
+    assert admit({"flags": []}, str, [], []) == b"\x00"
     for flags in ([False], [False, False], [True]):
         with pytest.raises(_SlowError):
-            admit({"flags": flags}, str, [])
+            admit({"flags": flags}, str, [], [])
+
+
+TEXTS = [leaf for leaf in field_tree(AUDIT_EVENT.text).leaves() if "string" in (leaf.kind, leaf.items and leaf.items.kind)]
+
+
+@pytest.mark.parametrize("leaf", TEXTS, ids=lambda leaf: leaf.path)
+@pytest.mark.parametrize("text", ["ghp_" + "a1B2" * 9, "see ghp_" + "a1B2" * 9])
+def test_a_secret_in_any_text_comes_out_nowhere_and_has_the_oracles_outcome(leaf: Node, text: str) -> None:
+    event: dict[str, Any] = copy.deepcopy(full_event())
+    *way, last = leaf.path.split(".")
+    place: Any = event
+    for step in way:
+        place = place[step.removesuffix("[]")]
+        place = place[0] if isinstance(place, list) else place
+    place[last] = text if leaf.kind == "string" else [text]
+    made = outcome(ADMIT, event)
+    assert made == outcome(ADMIT.slowly, event)
+    assert not any(b"a1B2a1B2" in part for part in made if isinstance(part, bytes))
 
 
 def test_an_event_of_another_region_and_one_without_a_key_are_refused() -> None:
@@ -284,7 +305,7 @@ def test_an_event_of_another_region_and_one_without_a_key_are_refused() -> None:
     assert outcome(Admission(REGISTRY, None, no_key), minimal_event()) == ("tenant", "none")
     elsewhere = Admission(REGISTRY, "elsewhere", key_of)
     for admit in (elsewhere, elsewhere.slowly):
-        assert cast("tuple[str, str]", outcome(admit, minimal_event()))[0] == "region"
+        assert outcome(admit, minimal_event())[0] == "region"
 
 
 def test_the_steps_of_the_oracle_are_those_that_others_use() -> None:

@@ -128,7 +128,7 @@ def test_the_python_of_the_guide_and_of_the_readme_is_well_typed(tmp_path: Path)
 
 
 def test_the_policys_entry_of_the_guide_entitles_the_connector() -> None:
-    (entry,) = blocks("toml")
+    entry = blocks("toml")[0]
     base = (resources.files("schemas") / "policy" / "base.toml").read_text()
     assert not Policy(base, {}).entitled("crm", "acme", "crm.login.failed")
     assert Policy(f"{base}\n{entry}", {}).entitled("crm", "acme", "crm.login.failed")

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import pytest
@@ -100,6 +101,41 @@ def settle(emitter: AuditProducer) -> None:
 
 def seen(broker: MemoryBroker) -> list[tuple[int, str]]:
     return [(e["emitter"]["seq"], e["event_name"]) for e in map(event_of, broker.records)]
+
+
+# -- several at once
+
+
+def test_several_are_handed_over_together_or_not_at_all(settings: Settings, broker: MemoryBroker) -> None:
+    broker.away = True
+    make = partial(AuditProducer, settings, "github", "one", producer_factory=broker.connect)
+    emitter = make(handover=lambda: Handover(wait=False, events=2), backlog=lambda: MemoryBacklog(records=1))
+    admitted = [emitter.admit(draft(ticket=f"t-{n}")) for n in range(3)]
+    handed = 0
+
+    def refused() -> bool:
+        nonlocal handed
+        try:
+            emitter.hand_over(admitted)
+            handed += 1
+        except TransientError:
+            return True
+        return False
+
+    wait_until(refused, what="no room")
+    broker.away = False
+    emitter.close(60)
+    found = [(e["event_id"], e["ticket"]) for e in map(event_of, broker.records) if e["ticket"]]
+    assert found == [(one.event_id, f"t-{n}") for _ in range(handed) for n, one in enumerate(admitted)]
+
+
+def test_what_is_only_admitted_is_neither_sent_nor_counted(emitter: AuditProducer, broker: MemoryBroker) -> None:
+    emitter.admit(draft())
+    with pytest.raises(ContractError, match="result"):
+        emitter.admit(draft(result="GOOD"))
+    emitter.close(60)
+    assert [name for _, name in seen(broker)] == ["emitter.open", "emitter.close"]
+    assert emitter.counts.refused == 0
 
 
 # -- a run

@@ -97,5 +97,18 @@ def verifier(
             run_until_stopped(settings, watch.run)
 
 
+@app.command("intake")
+def intake(
+    config: ConfigFile = None,
+    instance: Annotated[str, typer.Option(help="Which running copy this is; each needs a name of its own.")] = "intake-1",
+) -> None:
+    """Events over HTTP, from services in other languages and GitHub's webhooks; answered when they are durable."""
+    from producers.intake import Intake  # aiohttp, which no other process needs
+
+    with explained():
+        settings = settings_of(config, "intake")
+        run_until_stopped(settings, Intake(settings, instance).run)
+
+
 def _now_us() -> int:
     return time.time_ns() // 1000
