@@ -10,7 +10,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from producers.run import Prepared
@@ -18,6 +19,7 @@ from sealtrail.errors import TransientError
 
 QUEUE_EVENTS = 10_000  # some 5 MiB, 0.2 s of work for the sender
 QUEUE_BYTES = 16 << 20
+GATHER_S = 0.003  # from an event's coming to its being taken, unless somebody waits; Kafka's own batches gather for 20 ms
 BATCH_BYTES = 1 << 20  # taken at once, or one event more: what a backlog is asked to hold or refuse as a whole
 
 
@@ -65,6 +67,7 @@ class Handover:
         # of the application's events alone: the emitter's own come in between, and nobody waits for them
         self._handed = self._handed_spooled = self._handed_acknowledged = 0
         self._problem: str | None = None
+        self._awaited = 0  # how many wait for what was handed over
         self.closing = False
 
     @property
@@ -120,14 +123,26 @@ class Handover:
         """Wait until all that was handed over so far is durable in the spool."""
         with self._moved:
             target = self._handed
-            return self._moved.wait_for(lambda: self._handed_spooled >= target, timeout_s)
+            with self._hurrying():
+                return self._moved.wait_for(lambda: self._handed_spooled >= target, timeout_s)
 
     def await_broker(self, timeout_s: float) -> bool:
         """Wait until all that was handed over so far is acknowledged; False at once while Kafka refuses it."""
         with self._moved:
             target = self._handed
-            self._moved.wait_for(lambda: self._handed_acknowledged >= target or self._problem is not None, timeout_s)
+            with self._hurrying():
+                self._moved.wait_for(lambda: self._handed_acknowledged >= target or self._problem is not None, timeout_s)
             return self._handed_acknowledged >= target
+
+    @contextmanager
+    def _hurrying(self) -> Iterator[None]:
+        """While somebody waits, nothing is gathered. The caller holds the lock."""
+        self._awaited += 1
+        self._news.notify()
+        try:
+            yield
+        finally:
+            self._awaited -= 1
 
     # -- the sender's
 
@@ -138,6 +153,8 @@ class Handover:
                 self._idle = True
                 self._news.wait(wait_s)
                 self._idle = False
+            if wait_s > 0 and 0 < len(self._queue) < most and not self._awaited and not self.closing:
+                self._news.wait(GATHER_S)  # a thread that is woken for each event costs more than the event
             taken: list[Prepared] = []
             size = 0
             while self._queue and len(taken) < most and size < BATCH_BYTES:
