@@ -46,6 +46,7 @@ from schemas.settings import Settings
 from sealtrail.errors import ConfigError, ContractError, SealtrailError
 from sealtrail.session import SESSION_KEY_SIZE
 
+AGAIN_S = 1.0  # at exit, where a close failed before
 CLOSE_S = 30.0  # a broker that restarts is back in 5 to 10 s
 _LOG = structlog.get_logger("producers.audit")
 
@@ -270,7 +271,7 @@ def _at_exit() -> None:
     """Whoever forgot to close does not lose events in silence."""
     for emitter in list(_LIVING):  # those whose close failed once included
         try:
-            emitter.close()
+            emitter.close(AGAIN_S if emitter._handover.closing else CLOSE_S)
         except SealtrailError as error:
             _LOG.error("emitter not closed in order", problem=str(error))
 

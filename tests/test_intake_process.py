@@ -128,7 +128,7 @@ def test_without_a_spool_nothing_is_promised_while_the_brokers_are_away_and_a_re
 
 
 def test_without_room_the_caller_is_told_to_come_again_and_the_other_sources_are_served(places: Places, tmp_path: Path) -> None:
-    settings = settings_of(places, tmp_path, spool=tmp_path / "spool", spool_mib=1, intake_durable_s=1)
+    settings = settings_of(places, tmp_path, spool=tmp_path / "spool", spool_mib=8, intake_durable_s=1)
     with running(settings, MemoryBroker(away=True)) as intake:
         many = [event(reason="x" * 900) for _ in range(400)]
         full = asked_until(lambda: intake.post(many), lambda status: status != 202)
