@@ -727,7 +727,7 @@ def test_without_the_right_to_write_close_says_how_many_events_failed(deployment
 
     def emit_and_close() -> None:
         emitter.emit(draft())  # refuses at once if the brokers have said so by then, else the close reports it
-        emitter.close(20)
+        emitter.close(3)
 
     with pytest.raises((ConfigError, TransientError), match=r"3 of 3 events not acknowledged|TOPIC_AUTHORIZATION_FAILED"):
         emit_and_close()

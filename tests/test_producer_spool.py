@@ -268,13 +268,16 @@ def test_what_can_be_read_of_a_spool_damaged_under_a_running_emitter_is_sent(set
         emitter.emit(draft(ticket=batch))
         assert emitter.await_spool(10)
     (file,) = (tmp_path / "spool").rglob("*.spool")
-    data = bytearray(file.read_bytes())
-    data[-20] ^= 1
-    file.write_bytes(data)
+    with file.open("r+b") as opened:  # in place: it is being read
+        opened.seek(-20, os.SEEK_END)
+        last = opened.read(1)
+        opened.seek(-20, os.SEEK_END)
+        opened.write(bytes([last[0] ^ 1]))
     broker.lose()
     broker.away, broker.capacity = False, 1000
     wait_until(lambda: emitter.counts.problem and ".spool" in emitter.counts.problem, what="the damage told")
     assert not emitter.await_broker(60)
+    wait_until(lambda: len(broker.records) == 3, what="what lies before it")
     assert [what for _, what in runs(broker)[0]] == ["emitter.open", "a", "b"]
     emitter.close(0.1)  # what is damaged stays, and whoever opens the spool next is told
     with pytest.raises(EvidenceError, match=r"\.spool"):
