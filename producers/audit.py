@@ -143,9 +143,7 @@ class AuditProducer:
 
     def hand_over(self, admitted: Sequence[Admitted]) -> None:
         """The second half of `emit`: all of them in this order, nothing in between; or none. Raises TransientError: none."""
-        if self._sender is None and not self._handover.closing:
-            self._start()
-        self._handover.put(*(one.prepared for one in admitted))
+        self._put(*(one.prepared for one in admitted))
 
     @property
     def tenants(self) -> tuple[str, ...]:
@@ -217,11 +215,14 @@ class AuditProducer:
         _LOG.warning("event refused", emitter=self._identity.name, field=error.field, problem=error.problem)
         try:
             if not self._handover.closing:
-                if self._sender is None:
-                    self._start()
-                self._handover.put(self._own(lifecycle.refused(self._identity.name, error.field)))
+                self._put(self._own(lifecycle.refused(self._identity.name, error.field)))
         except SealtrailError as trouble:  # the caller gets the ContractError; it is counted and logged
             _LOG.error("refusal not recorded", emitter=self._identity.name, problem=str(trouble))
+
+    def _put(self, *events: Prepared) -> None:
+        if self._sender is None and not self._handover.closing:
+            self._start()
+        self._handover.put(*events)
 
     def _own(self, statement: Mapping[str, object]) -> Prepared:
         return self._prepare(statement, own=True)[1]

@@ -8,7 +8,6 @@ was made to.
 from __future__ import annotations
 
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -112,12 +111,8 @@ class Handover:
 
     def wait_until(self, reached: Callable[[Counts], bool], timeout_s: float) -> bool:
         """Whether it came to be that `reached`, within the time."""
-        deadline = time.monotonic() + timeout_s
-        while not reached(self.counts):
-            with self._moved:
-                if not self._moved.wait(max(0.0, min(1.0, deadline - time.monotonic()))) and time.monotonic() >= deadline:
-                    break
-        return reached(self.counts)
+        with self._moved:
+            return self._moved.wait_for(lambda: reached(self.counts), timeout_s)
 
     def await_spool(self, timeout_s: float) -> bool:
         """Wait until all that was handed over so far is durable in the spool."""

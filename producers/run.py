@@ -6,14 +6,12 @@ authenticates the whole, and counts on. One thread calls; so numbers rise withou
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 from typing import NamedTuple
 
 from producers.record import RawRecord
 from schemas.encoder import number
 from schemas.registry import AUDIT_EVENT
-from sealtrail.session import Run, mac_key
+from sealtrail.session import Run, mac_key, record_mac
 
 CONTENT_TYPE = ("content-type", b"application/avro")
 
@@ -50,7 +48,7 @@ class OpenRun:
         self.moved = False  # whether a later one is elsewhere
         self._header = ("st-session", session)
         self._mac_key = mac_key(session_key)
-        self._topic = topic.encode()
+        self._topic = topic
         source, instance = run.source.encode(), run.instance.encode()
         self._before = number(len(source), 63) + source + number(len(instance), 63) + instance + run.epoch
 
@@ -59,8 +57,7 @@ class OpenRun:
         seq = self.seq
         self.seq = seq + 1
         value = b"".join((AUDIT_EVENT.header, event.before, self._before, number(seq, 63), event.after))
-        covered = self._topic + seq.to_bytes(8, "big") + hashlib.sha256(value).digest()  # as `sealtrail.session.record_mac`
-        mac = ("st-mac", hmac.digest(self._mac_key, covered, "sha256"))
+        mac = ("st-mac", record_mac(self._mac_key, self._topic, seq, value))
         if event.traceparent is None:
             return RawRecord(value, (self._header, mac, CONTENT_TYPE))
         return RawRecord(value, (self._header, mac, CONTENT_TYPE, ("traceparent", event.traceparent)))

@@ -95,8 +95,6 @@ class Sender:
         self._flight: deque[int] = deque()  # positions produced and not reported on, in order
         # (run, own) of every record from position max(landed, earlier) on, those that are only numbered included
         self._fates: deque[tuple[OpenRun, bool]] = deque()
-        self._own_fate: tuple[OpenRun, bool] | None = None  # of the run, the same for all: a long backlog has many
-        self._their_fate: tuple[OpenRun, bool] | None = None
         self._unkept = self._unkept_handed = 0  # numbered and not kept yet; of them the application's
         self._acknowledged = self._handed = 0  # since they were last counted; of them the application's
         self._producer: RecordProducer | None = None
@@ -185,14 +183,14 @@ class Sender:
     def _begin(self) -> OpenRun:
         run, opening = self._ways.open_run()
         self._handover.own()
-        self._own_fate, self._their_fate = (run, True), (run, False)
         self._number_in(run, [opening])
         self._run, self._last_ns = run, self._ways.clock()
         return run
 
     def _number_in(self, run: OpenRun, events: list[Prepared]) -> None:
         self._numbered += [run.record(event) for event in events]
-        self._fates.extend([self._own_fate if event.own else self._their_fate for event in events])  # type: ignore[misc]
+        fates = ((run, False), (run, True))  # shared: a long backlog has many
+        self._fates.extend([fates[event.own] for event in events])
         self._unkept += len(events)
         self._unkept_handed += sum(not event.own for event in events)
 

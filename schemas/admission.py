@@ -18,26 +18,24 @@ Not here: who may state what, and numbers (`producers`).
 
 from __future__ import annotations
 
-import base64
-import hmac
+import json
 import marshal
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any, cast
 
 from schemas.contract import FLOAT_MAX, MAX_EVENT_BYTES, MAX_TEXT_BYTES, OPEN, RULES, Contract
-from schemas.encoder import Encoder, SplitEncoder, Writer, number, split_encoder
+from schemas.encoder import SplitEncoder, Writer, number, split_encoder
 from schemas.fields import Redact
 from schemas.redact import (
-    HASH_CONTEXT,
-    REDACTION_POLICY,
     HashKey,
     Redactor,
+    hasher_of,
     is_hashed,
     mask,
-    secret_key_id,
+    redaction_of,
 )
 from schemas.registry import AUDIT_EVENT, Registry
 from schemas.secrets import suspicious
@@ -47,7 +45,6 @@ from sealtrail.errors import ContractError
 EMITTER_BYTES = 2 * (2 + 128) + 16 + 10  # the field `emitter`, at most: source, instance, epoch, number
 MAX_DEPTH = 32  # of the event's own records and lists there are six
 _SHORT = MAX_TEXT_BYTES // 4  # code points that surely are no more bytes than a text may have
-_SYMBOLS = {"NONE": number(0, 31), "APPLIED": number(1, 31)}
 
 Hasher = Callable[[str], str]
 # Event, its tenant's hasher; then what it gives: paths that redaction changed, texts as they were before a mask.
@@ -81,7 +78,6 @@ class Admission:
         self._registry = registry
         self._hash_key = hash_key
         self._hashers: dict[str, Hasher] = {}  # of tenants whose key there is
-        self._encoders: dict[bytes, Encoder] = {}
         self._extensions: dict[bytes, _Fast] = {
             digest: _Admitting(codec.text, "extension.payload.").function(ARGUMENTS)
             for digest, codec in registry.extensions.items()
@@ -124,16 +120,8 @@ class Admission:
         return schema, admit(self._registry.extension_value(schema, given["payload"]), hasher, changed, raw)
 
     def _hasher(self, tenant: str) -> Hasher:
-        key = self._hash_key(tenant)
-        made = partial(_hash, key, f"hmac_{secret_key_id(key).hex()[:16]}_")
-        self._hashers[tenant] = made
+        made = self._hashers[tenant] = hasher_of(self._hash_key(tenant))
         return made
-
-
-def _hash(key: bytes, prefix: str, value: str) -> str:
-    """As `schemas.redact.hash_value`, with the key's id made once."""
-    digest = hmac.digest(key, HASH_CONTEXT + value.encode(), "sha256")
-    return prefix + base64.urlsafe_b64encode(digest)[:43].decode()
 
 
 def snapshot(event: Mapping[str, object]) -> dict[str, Any]:
@@ -258,22 +246,17 @@ class _Admitting(Writer):
         yield "v = v.encode(); n = len(v)"
         yield "a(SIZES[n] if n < TABLED else number(n, 63)); a(v)"
 
-    def _other(self, schema: Any, branch: bytes, depth: int, field: dict[str, Any], path: str) -> Iterator[str]:
+    def _other(self, schema: Any, null: int, depth: int, field: dict[str, Any], path: str) -> Iterator[str]:
         if field.get("redact") != Redact.OMIT or schema != "string":
-            yield from super()._other(schema, branch, depth, field, path)
+            yield from super()._other(schema, null, depth, field, path)
             return
         yield f"if type(v) is not str or len(v) > {_SHORT}: slow()"
         yield "v.encode()"
         yield "if v:"
         yield f"    changed.append({self._constant(self._prefix + path)})"
-        yield f"    a({self._constant(number(1 - number_of(branch), 31))})"
+        yield f"    a({self._constant(number(null, 31))})"
         yield "else:"
-        yield f"    a({self._constant(branch + number(0, 63))})"
-
-
-def number_of(branch: bytes) -> int:
-    """The number of a union's branch, of two."""
-    return branch[0] >> 1
+        yield f"    a({self._constant(number(1 - null, 31) + number(0, 63))})"
 
 
 class _Event(_Admitting):
@@ -287,11 +270,17 @@ class _Event(_Admitting):
     ) -> None:
         super().__init__(text, "", RULES)
         self._region = region
-        self._names |= {"extension": extension, "redacted": _redaction, "suspicious": suspicious}
+        self._names |= {"extension": extension, "suspicious": suspicious}
 
     def _value(self, schema: Any, depth: int, field: dict[str, Any], path: str) -> Iterator[str]:
         if path == "redaction":
-            self._define(schema)
+            encode = Writer(json.dumps(self._define(schema))).function()
+
+            @lru_cache(4096)  # of sets of paths; an application has a few dozen
+            def redacted(changed: tuple[str, ...]) -> bytes:
+                return cast("bytes", encode(redaction_of(list(dict.fromkeys(changed)))))
+
+            self._names["redacted"] = redacted
             yield "k = len(parts); a(b'')"  # what it says is known at the end
         elif path == "extension":
             for branch in schema:
@@ -318,17 +307,3 @@ class _Event(_Admitting):
         yield f"if len(before) + len(after) > {MAX_EVENT_BYTES - HEADER_SIZE - EMITTER_BYTES}: slow()"
         yield "if suspicious(b'\\n'.join((before, after, *raw))): slow()"
         yield "return before, after"
-
-
-@lru_cache(4096)  # of sets of paths; an application has a few dozen
-def _redaction(changed: tuple[str, ...]) -> bytes:
-    """The field `redaction`, encoded."""
-    fields = list(dict.fromkeys(changed))
-    policy = REDACTION_POLICY.encode()
-    parts = [_SYMBOLS["APPLIED" if fields else "NONE"], number(len(policy), 63), policy]
-    if fields:
-        parts.append(number(len(fields), 63))
-        for field in fields:
-            parts += (number(len(field), 63), field.encode())
-    parts.append(b"\x00")
-    return b"".join(parts)

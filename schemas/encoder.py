@@ -1,4 +1,4 @@
-"""An encoder made for one schema: the bytes of `Codec.encode_body`, in a third of the time.
+"""An encoder made for one schema: the bytes of `Codec.encode_body`, sooner.
 
 fastavro decides for every value of every union anew which branch it is. Here one function is written per schema, once, in
 which that is settled: a union is null or its other branch, an enum's symbol is its bytes, an unset field one append. It
@@ -148,7 +148,7 @@ class Writer:
             yield "if v is None:"
             yield f"    a({self._constant(number(null, 31))})"
             yield "else:"
-            yield from (f"    {line}" for line in self._other(other, number(1 - null, 31), depth, field, path))
+            yield from (f"    {line}" for line in self._other(other, null, depth, field, path))
             return
         definition = self._define(schema)
         kind = definition["type"]
@@ -165,9 +165,9 @@ class Writer:
         else:
             yield from self._leaf(definition, field, path)
 
-    def _other(self, schema: Any, branch: bytes, depth: int, field: dict[str, Any], path: str) -> Iterator[str]:
-        """Lines that append the branch's number and the value in `v`, which is not null."""
-        yield f"a({self._constant(branch)})"
+    def _other(self, schema: Any, null: int, depth: int, field: dict[str, Any], path: str) -> Iterator[str]:
+        """Lines that append the branch's number and the value in `v`, which is not null; `null` is that branch's number."""
+        yield f"a({self._constant(number(1 - null, 31))})"
         yield from self._value(schema, depth, field, path)
 
     def _define(self, schema: Any) -> dict[str, Any]:

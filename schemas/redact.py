@@ -39,7 +39,7 @@ KEPT = "@.-_/: +()"  # characters that a mask keeps wherever they stand
 MASK = "*"
 SHOWN = 4  # characters at the end that a mask shows, at most, and at most a quarter of the text
 
-HASH_CONTEXT = b"sealtrail/hash/v1\n"
+_HASH_CONTEXT = b"sealtrail/hash/v1\n"
 _KEY_ID_CONTEXT = b"sealtrail/key-id/v1\n"
 _MASKABLE = re.compile(r"[^@.\-_/: +()]")
 _MASKED = MASK + KEPT
@@ -82,8 +82,23 @@ def secret_key_id(key: bytes) -> bytes:
 
 def hash_value(key: bytes, value: str) -> str:
     """`hmac_…_…`: HMAC-SHA-256 of the value's UTF-8 under a tenant's hash key, with the key's id in front."""
-    digest = hmac.digest(key, HASH_CONTEXT + value.encode(), "sha256")
-    return f"hmac_{secret_key_id(key).hex()[:16]}_{base64.urlsafe_b64encode(digest).rstrip(b'=').decode()}"
+    return hasher_of(key)(value)
+
+
+def hasher_of(key: bytes) -> Callable[[str], str]:
+    """`hash_value` under one key, whose id is made once."""
+    prefix = f"hmac_{secret_key_id(key).hex()[:16]}_"
+
+    def hasher(value: str) -> str:
+        digest = hmac.digest(key, _HASH_CONTEXT + value.encode(), "sha256")
+        return prefix + base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+
+    return hasher
+
+
+def redaction_of(fields: list[str]) -> dict[str, object]:
+    """The event's field `redaction` after these paths were changed, each named once."""
+    return {"status": "APPLIED" if fields else "NONE", "policy": REDACTION_POLICY, "fields": fields}
 
 
 def is_hashed(value: str) -> bool:
@@ -133,11 +148,7 @@ class Redactor:
         if not isinstance(earlier, (list, tuple)) or not all(isinstance(path, str) for path in earlier):
             raise ContractError("redaction.fields", "not a list of paths")
         fields = list(dict.fromkeys((*earlier, *changed)))
-        redacted["redaction"] = {
-            "status": "APPLIED" if fields else "NONE",
-            "policy": REDACTION_POLICY,
-            "fields": fields,
-        }
+        redacted["redaction"] = redaction_of(fields)
         return redacted
 
     def _extension(self, extension: object, hasher: Callable[[str], str], changed: list[str]) -> object:
@@ -152,13 +163,13 @@ class Redactor:
         return {"schema": schema, "payload": self._registry.extensions[schema].encode_body(redacted)}
 
     def _hasher(self, tenant: str) -> Callable[[str], str]:
-        key: bytes | None = None
+        made: Callable[[str], str] | None = None
 
         def hasher(value: str) -> str:
-            nonlocal key
-            if key is None:
-                key = self._hash_key(tenant)
-            return hash_value(key, value)
+            nonlocal made
+            if made is None:
+                made = hasher_of(self._hash_key(tenant))
+            return made(value)
 
         return hasher
 
@@ -237,9 +248,7 @@ def _redactor(node: Node, prefix: str = "") -> _Redact | None:
 
 def _record_redactor(node: Node, prefix: str) -> _Redact | None:
     members = [(name, redact) for name, below in node.fields if (redact := _redactor(below, prefix)) is not None]
-    clear = {
-        name: clear_test(below.marks) for name, below in node.fields if below.marks is not None and below.marks.clear_paths
-    }
+    clear = {name: _clear(below.marks) for name, below in node.fields if below.marks is not None and below.marks.clear_paths}
     if not members:
         return None
     where = (prefix + node.path).rstrip(".")
@@ -315,7 +324,7 @@ _EMPTY: Mapping[str, object] = {
 }
 
 
-def clear_test(marks: Marks) -> _Clear:
+def _clear(marks: Marks) -> _Clear:
     """Whether a value may stand in clear, given the record that holds it (and its `path`)."""
     paths = marks.clear_paths
     fullmatch = re.compile(marks.clear_values or "").fullmatch
@@ -345,7 +354,7 @@ def _checker(node: Node, prefix: str = "") -> _Check | None:
 
 def _record_checker(node: Node, prefix: str) -> _Check | None:
     members = [
-        (name, check, clear_test(below.marks) if below.marks is not None and below.marks.clear_paths else None)
+        (name, check, _clear(below.marks) if below.marks is not None and below.marks.clear_paths else None)
         for name, below in node.fields
         if (check := _checker(below, prefix)) is not None
     ]

@@ -52,7 +52,7 @@ AT_ONCE = RetryPolicy("test.v1", attempts=3, base_s=0.0, cap_s=0.0, timeout_s=5.
 Event = dict[str, Any]
 
 
-def source_settings(tmp: Path, source: str) -> Settings:
+def source_settings(tmp: Path, source: str, **given: Any) -> Settings:
     places = Places(tmp)
     keys.ensure(places, datetime.now(UTC))
     return Settings.load(
@@ -60,6 +60,7 @@ def source_settings(tmp: Path, source: str) -> Settings:
         keys=f"file:{places.keys / source}",
         root_vkey=places.root / "root.vkey",
         certificates=places.keys / "certs",
+        **given,
     )
 
 

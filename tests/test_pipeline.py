@@ -136,7 +136,7 @@ class Speaker:
         return minimal_event(**{"event_id": uuid7(number + 1000), "emitter": emitter, "actor": actor, **fields})
 
     def headers(self, number: int, value: bytes) -> Headers:
-        mac = record_mac(self.run._mac_key, self.run._topic.decode(), number, value)
+        mac = record_mac(self.run._mac_key, self.run._topic, number, value)
         return (("st-session", self.run.session), ("st-mac", mac), ("content-type", b"application/avro"))
 
     def record(self, number: int, value: bytes | None = None, headers: Headers | None = None, **fields: Any) -> RawRecord:

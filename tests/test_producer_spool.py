@@ -7,14 +7,11 @@ import signal
 import subprocess
 import sys
 import threading
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from infra import keys
-from infra.places import Places
 from producers.audit import AuditProducer
 from producers.memory import MemoryBroker
 from producers.spool import Spool
@@ -22,21 +19,13 @@ from schemas.registry import AUDIT_EVENT
 from schemas.settings import Settings
 from sealtrail.errors import ConfigError, EvidenceError, TransientError
 from tests.conftest import wait_until
+from tests.test_chat import source_settings
 from tests.test_producer import draft
 
 
 def settings_in(folder: Path, **given: Any) -> Settings:
     """A connector's, with a spool; the keys are made once."""
-    places = Places(folder)
-    keys.ensure(places, datetime.now(UTC))
-    return Settings.load(
-        role="github",
-        keys=f"file:{places.keys / 'github'}",
-        root_vkey=places.root / "root.vkey",
-        certificates=places.keys / "certs",
-        spool=given.pop("spool", folder / "spool"),
-        **given,
-    )
+    return source_settings(folder, "github", **{"spool": folder / "spool", **given})
 
 
 @pytest.fixture
