@@ -35,7 +35,7 @@ def pipeline_of(settings: Settings, keys: SealerKeys | None = None, *, clock: Ca
     return Pipeline(
         decode=Decode(registry),
         authenticate=Authenticate(
-            lambda: held.keyring, held.openers, audience_of(settings.authority, settings.deployment, topic), topic
+            held.looked_up, held.openers, audience_of(settings.authority, settings.deployment, topic), topic
         ),
         contract=Contract(registry, region=settings.region),
         redaction=RedactionCheck(registry),

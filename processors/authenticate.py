@@ -2,8 +2,8 @@
 
 The session header is checked once and remembered; the MAC is checked for every record, before
 anything but the head of the event is read. What failed is remembered too, apart and for a short time:
-a flood of forged records costs one signature check, not one each, and a certificate that arrives
-later is found.
+a flood of forged records costs one signature check, not one each. It is remembered no longer than the
+keyring stays what it was: a source that was certified a moment ago is not refused for what was said before.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from sealtrail.session import RUN_SESSION, Run, RunSession, mac_key, record_mac,
 
 CACHE_SIZE = 4096  # sessions; under 1 KiB each
 FAILED_SIZE = 1024
-FAILED_S = 5.0  # for so long a header that failed is refused unseen; then certificates are read again
+FAILED_S = 5.0  # for so long at most a header that failed is refused unseen
 MAX_HEADER = 2048  # bytes of st-session; ours are some 350
 Open = Callable[[bytes, bytes], bytes]
 T = TypeVar("T")
@@ -47,7 +47,7 @@ class Authenticate:
     refused is refused for good, so the record waits.
 
     Args:
-        load: certified source keys, as they are now; called again when one is unknown.
+        load: certified keys, as they are now: the same object while nothing changed; called for every record that fails.
         openers: HPKE openers of the pipeline keys, by key id: (wrapped, info) -> plaintext.
         audience: whom a session must speak to: us.
         topic: the raw topic's name, which the MAC covers.
@@ -64,7 +64,6 @@ class Authenticate:
     ) -> None:
         self._load = load
         self._keyring = load()
-        self._loaded_at = monotonic()
         self._openers = openers
         self._audience = audience
         self._topic = topic
@@ -74,7 +73,14 @@ class Authenticate:
 
     def renew(self, keyring: Keyring, openers: Mapping[bytes, Open]) -> None:
         """Certificates and pipeline keys as they are now; sessions of sources whose keys ended are forgotten."""
-        self._keyring, self._openers = keyring, openers
+        changed = keyring is not self._keyring or openers.keys() != self._openers.keys()
+        self._openers = openers
+        if changed:
+            self._take(keyring)
+
+    def _take(self, keyring: Keyring) -> None:
+        self._keyring = keyring
+        self._failed.clear()
         for digest in [d for d, known in self._known.items() if keyring.ended(known.session.key_id)]:
             del self._known[digest]
 
@@ -102,14 +108,14 @@ class Authenticate:
         if found is not None:
             self._known.move_to_end(digest)
             return found
+        keyring = self._load()
+        if keyring is not self._keyring:  # its source may have been certified since
+            self._take(keyring)
         now = self._monotonic()
         failed = self._failed.get(digest)
         if failed is not None and now - failed[0] < FAILED_S:
             raise Rejection(Reason.NOT_AUTHENTIC, failed[1])
         verified = self._verify(header, time_s)
-        if isinstance(verified, str) and now - self._loaded_at >= FAILED_S:
-            self._keyring, self._loaded_at = self._load(), now  # its source may have been certified since
-            verified = self._verify(header, time_s)
         if isinstance(verified, str):
             if not self._outdated(header, time_s):  # another record's time may be within the certificate's
                 _remember(self._failed, digest, (now, verified), FAILED_SIZE)

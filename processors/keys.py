@@ -62,6 +62,10 @@ class SealerKeys:
         """The certified keys of everybody, as they are now."""
         return self._certificates.current()
 
+    def looked_up(self) -> Keyring:
+        """As `keyring`, looked at now: for a record under a key that is not known."""
+        return self._certificates.refreshed()
+
     @property
     def quarantine(self) -> Quarantine:
         """What encrypts what is refused."""
