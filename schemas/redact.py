@@ -19,7 +19,6 @@ Not here: what a secret looks like (`schemas.secrets`); and whether the event is
 from __future__ import annotations
 
 import base64
-import hashlib
 import hmac
 import marshal
 import re
@@ -33,6 +32,7 @@ from schemas.registry import AUDIT_EVENT, Registry
 from schemas.secrets import suspicious
 from sealtrail.avro import Codec
 from sealtrail.errors import ContractError
+from sealtrail.token import secret_key_id
 
 REDACTION_POLICY = "v1"  # this module's rules; stated in redaction.policy
 KEPT = "@.-_/: +()"  # characters that a mask keeps wherever they stand
@@ -40,7 +40,6 @@ MASK = "*"
 SHOWN = 4  # characters at the end that a mask shows, at most, and at most a quarter of the text
 
 _HASH_CONTEXT = b"sealtrail/hash/v1\n"
-_KEY_ID_CONTEXT = b"sealtrail/key-id/v1\n"
 _MASKABLE = re.compile(r"[^@.\-_/: +()]")
 _MASKED = MASK + KEPT
 # 32 bytes in base64url without padding: 43 characters, of which the last carries 4 bits and two zero bits
@@ -73,11 +72,6 @@ def mask(value: str) -> str:
 def is_masked(value: str) -> bool:
     """Whether `mask` would leave the value as it is."""
     return not value[: len(value) - min(SHOWN, len(value) // 4)].strip(_MASKED)
-
-
-def secret_key_id(key: bytes) -> bytes:
-    """The id of a symmetric key, 32 bytes: SHA-256("sealtrail/key-id/v1\\n" || key)."""
-    return hashlib.sha256(_KEY_ID_CONTEXT + key).digest()
 
 
 def hash_value(key: bytes, value: str) -> str:

@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 
 from schemas.contract import Contract
 from schemas.fields import Node, field_tree
-from schemas.redact import RedactionCheck, Redactor, hash_value, is_hashed, is_masked, mask, secret_key_id
+from schemas.redact import RedactionCheck, Redactor, hash_value, is_hashed, is_masked, mask
 from schemas.registry import AUDIT_EVENT, Registry, packaged_registry
 from sealtrail.avro import Codec
 from sealtrail.errors import ContractError
+from sealtrail.token import secret_key_id
 from tests.strategies import GITHUB, events, minimal_event, texts
 
 KEY = bytes(range(32))
