@@ -63,10 +63,11 @@ def _fetch_maven(artifact: Artifact, folder: Path, report: Reporter) -> Path:
     def progress(name: str, size: int) -> AbstractContextManager[Callable[[int], None]]:
         return report.download(name, size)
 
-    group, name, version, packaging = artifact.coordinate.split(":")
+    group, name, version, packaging, *classified = artifact.coordinate.split(":")
+    classifier = classified[0] if classified else ""
     context = MavenContext(resolver=PythonResolver(progress_callback=progress), repo_cache=folder, timeout=60)
     try:
-        path = context.project(group, name).at_version(version).artifact(packaging=packaging).resolve()
+        path = context.project(group, name).at_version(version).artifact(classifier=classifier, packaging=packaging).resolve()
     except (OSError, RuntimeError) as error:  # requests' errors are OSErrors; RuntimeError: in no repository
         raise TransientError(f"download of {artifact.coordinate} failed: {error}", 10) from error
     return Path(path)
@@ -121,7 +122,7 @@ def obtain_all(artifacts: Iterable[Artifact], report: Reporter) -> dict[str, Pat
 
 
 @contextmanager
-def _appearing(final: Path) -> Generator[Path]:
+def appearing(final: Path) -> Generator[Path]:
     """A temporary folder that becomes `final` when the block ends well; a loser of a race leaves the winner's."""
     final.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(dir=final.parent, prefix=".partial-"))
@@ -145,7 +146,7 @@ def unpacked(artifact: Artifact, archive: Path, *, keep: Callable[[str], bool] =
     final = cache_folder() / "unpacked" / f"{archive.stem}-{artifact.sha256.hex()[:16]}"
     if final.is_dir():
         return final
-    with _appearing(final) as folder:
+    with appearing(final) as folder:
         if archive.suffix == ".zip":
             _unzip(archive, folder, keep)
         else:

@@ -3,6 +3,8 @@
     # artifact maven org.apache.kafka:kafka-clients:4.3.1:jar sha256:<64 hex>
     # artifact npm @octokit/webhooks-examples@7.6.1 sha256:<64 hex>
 
+A Maven coordinate may end in a classifier: `group:name:version:jar:linux-x86_64`.
+
 pip ignores the comments, so the file stays a plain `--require-hashes` requirements file. `python -m infra.lock` (that
 is `make lock`) makes it anew: the wheels for every platform through uv in a throw-away environment, the jars by
 resolving Kafka's own dependency list and hashing what comes. It holds no address of any registry.
@@ -34,7 +36,7 @@ EXTRA_MAVEN = (
 NPM = ("@octokit/webhooks-examples@7.6.1",)
 
 _LINE = re.compile(r"^# artifact (maven|npm) (\S+) sha256:([0-9a-f]{64})$")
-_MAVEN = re.compile(r"^[\w.-]+:[\w.-]+:[\w.-]+:(jar|zip)$")
+_MAVEN = re.compile(r"^[\w.-]+:[\w.-]+:[\w.-]+:(jar|zip)(:[\w.-]+)?$")
 _NPM = re.compile(r"^(@[\w.-]+/)?[\w.-]+@[\w.-]+$")
 
 
@@ -52,8 +54,8 @@ class Artifact:
         if self.registry == "npm":
             name, _, version = self.coordinate.rpartition("@")
             return f"{name.removeprefix('@').replace('/', '-')}-{version}.tgz"
-        _, artifact, version, packaging = self.coordinate.split(":")
-        return f"{artifact}-{version}.{packaging}"
+        _, artifact, version, packaging, *classifier = self.coordinate.split(":")
+        return f"{'-'.join((artifact, version, *classifier))}.{packaging}"
 
     def line(self) -> str:
         """The artifact as the lock file states it."""

@@ -89,15 +89,21 @@ class Stack:
 
     # -- up
 
-    def up(self, *, search: bool = True) -> None:
-        """Bring everything up; returns when it is healthy. Raises ConfigError or TransientError with one clear line."""
+    def up(self, *, search: bool = True, archive: bool = True) -> None:
+        """Bring everything up; returns when it is healthy. Raises ConfigError or TransientError with one clear line.
+
+        Args:
+            search, archive: whether OpenSearch and the S3 server are wanted.
+        """
         self._prepare()
         paths = obtain_all(self._wanted(search=search), self._report)
         tls = self._certificates()
         credentials = seaweed.identities(self.places.server(seaweed.NAME), self.buckets)
         keys.ensure(self.places, utc_now())
         roles.write(self.places, self.ports, tls, credentials, self.buckets[0])
-        launches = [self.kafka_launch(paths, tls), self.seaweed_launch(tls)]
+        launches = [self.kafka_launch(paths, tls)]
+        if archive:
+            launches.append(self.seaweed_launch(tls))
         if search:
             launches.append(self._opensearch_launch(paths))
         for launch in launches:

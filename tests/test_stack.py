@@ -62,6 +62,13 @@ def test_the_lock_gives_every_wheel_a_hash_and_no_address() -> None:
     assert any(wheel.startswith("hatchling==") for wheel in wheels)  # nothing unlocked is needed to build the package
 
 
+def test_a_jar_with_a_classifier_has_a_name_of_its_own() -> None:
+    line = f"# artifact maven org.example:thing:1.0:jar:linux-x86_64 sha256:{'0' * 64}\n"
+    (artifact,) = lock.parse(line)
+    assert artifact.file_name == "thing-1.0-linux-x86_64.jar"
+    assert artifact.line() + "\n" == line
+
+
 @pytest.mark.parametrize(
     "line",
     [

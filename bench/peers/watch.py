@@ -1,0 +1,150 @@
+"""A contestant's process while it works: what is visible of its outputs, its processor time, its memory.
+
+A sample every `PERIOD_S`: the last stable offsets of the archive topic, the processor time of the process and everything
+that it started, the load of the machine. How many records lay below an offset is known once the outputs were read; then the
+rate is what became visible in a window of samples. A contestant is seen from outside alone and reports nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from bisect import bisect_left
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import psutil
+
+PERIOD_S = 0.1
+QUIET_S = 1.0  # nothing more became visible for so long, and it could be all: the input has ended
+BEGUN = 100  # offsets: by fewer a chain may say that it begins, which is no work yet
+START_S = 90.0  # nothing more became visible for so long: it hangs
+
+
+class StalledError(Exception):
+    """A contestant ended, or made nothing visible."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """At `at_s` (monotonic): last stable offsets by partition, and processor seconds since the start."""
+
+    at_s: float
+    stable: tuple[int, ...]
+    cpu_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """All samples, in order; peak resident memory of the process tree, in bytes; seconds until something was visible."""
+
+    samples: tuple[Sample, ...]
+    peak_bytes: int
+    start_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What a contestant did in its window."""
+
+    records: int
+    seconds: float
+    cpu_us: float  # a record
+    peak_mib: float
+    start_s: float
+
+    @property
+    def rate(self) -> float:
+        """Records a second."""
+        return self.records / self.seconds
+
+
+def watch(
+    process: psutil.Process, stable: Callable[[], tuple[int, ...]], records: int, *, warm_s: float, measure_s: float
+) -> Seen:
+    """Sample until `warm_s + measure_s` after the first output, or until the input of so many records has ended.
+
+    Raises StalledError.
+    """
+    began = time.monotonic()
+    samples: list[Sample] = []
+    first, moved = 0.0, began
+    while True:
+        due = time.monotonic() + PERIOD_S
+        if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:
+            raise StalledError("it ended")
+        sample = Sample(time.monotonic(), stable(), cpu_s(process))
+        if samples and sample.stable != samples[-1].stable:
+            moved = sample.at_s
+            first = first or (moved if sum(sample.stable) > BEGUN else 0.0)
+        samples.append(sample)
+        if sample.at_s - moved > START_S:
+            raise StalledError(f"nothing more became visible for {START_S:.0f} s")
+        ended = sum(sample.stable) >= records and sample.at_s - moved > QUIET_S
+        if first and (sample.at_s - first > warm_s + measure_s or ended):
+            return Seen(tuple(samples), peak_bytes(process), first - began)
+        time.sleep(max(0.0, due - time.monotonic()))
+
+
+def figures_of(seen: Seen, places: Mapping[int, Sequence[int]], *, warm_s: float, measure_s: float) -> Figures:
+    """The figures of the window that begins `warm_s` after the first output.
+
+    Args:
+        places: offsets of the records that were found in the archive topic, by partition, ascending.
+
+    Raises:
+        StalledError: the input ended before there was a second to measure.
+    """
+    samples = seen.samples
+    moves = [later.at_s for earlier, later in pairwise(samples) if earlier.stable != later.stable]
+    first = next((sample.at_s for sample in samples if _below(sample, places)), 0.0)
+    start, last = first + warm_s, min(first + warm_s + measure_s, moves[-1])
+    window = [sample for sample in samples if start <= sample.at_s <= last]
+    if not window or window[-1].at_s - window[0].at_s < 1.0:
+        raise StalledError("the input ended before the window was a second long; more --events or less --warm")
+    one, other = window[0], window[-1]
+    records = _below(other, places) - _below(one, places)
+    return Figures(
+        records=records,
+        seconds=other.at_s - one.at_s,
+        cpu_us=(other.cpu_s - one.cpu_s) / max(records, 1) * 1e6,
+        peak_mib=seen.peak_bytes / (1 << 20),
+        start_s=seen.start_s,
+    )
+
+
+def _below(sample: Sample, places: Mapping[int, Sequence[int]]) -> int:
+    return sum(bisect_left(places[partition], end) for partition, end in enumerate(sample.stable))
+
+
+def _tree(process: psutil.Process) -> list[psutil.Process]:
+    try:
+        return [process, *process.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def cpu_s(process: psutil.Process) -> float:
+    """Processor seconds, user and system, of a process, its children, and those that it has waited for."""
+    total = 0.0
+    for member in _tree(process):
+        try:
+            times = member.cpu_times()
+        except psutil.NoSuchProcess:
+            continue
+        total += times.user + times.system + times.children_user + times.children_system
+    return total
+
+
+def peak_bytes(process: psutil.Process) -> int:
+    """The sum of the peaks of resident memory (VmHWM) of a process and its children."""
+    total = 0
+    for member in _tree(process):
+        try:
+            status = Path(f"/proc/{member.pid}/status").read_text()
+        except FileNotFoundError:
+            continue
+        kib = next((line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")), "0")
+        total += int(kib) << 10
+    return total

@@ -1,0 +1,390 @@
+"""The sealer against other engines that do the same work, on one broker, from one input. `docs/performance.md` has a run.
+
+    python -m bench.sealing_peers [--events N] [--rounds N] [--only NAME,NAME] [--json FILE]
+
+Each round runs every contestant alone, one after the other, the first one changing. A contestant starts with empty outputs and
+reads the raw topic from its beginning; what becomes visible in a window after the warm-up is its rate. Then it is ended, and
+all that it made visible is checked (`bench.peers.checking`); outputs that fail have no time, and end the benchmark. The table
+has medians over the rounds, ratios pair by pair within a round.
+
+The same work: `bench.peers.work`. The broker is the local stack's Kafka, started for this and removed after it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import secrets
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import cast
+
+import psutil
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # the library names no exports
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from bench.peers import supply
+from bench.peers.checking import Asked, Found, WrongError, check
+from bench.peers.contestants import ALL, SEALER, Contestant, contestants, write_task
+from bench.peers.supply import Supply
+from bench.peers.watch import Figures, StalledError, figures_of, watch
+from bench.peers.work import Task
+from infra import process
+from infra.places import Ports
+from infra.report import Reporter
+from infra.stack import Stack
+from kafkaio.admin import admin_client, provision
+from kafkaio.reader import PartitionReader
+from kafkaio.transaction import Ends
+from processors.keys import SealerKeys
+from processors.recovery import Topics, chain_of
+from schemas import catalogue
+from schemas.policy import Policy
+from schemas.registry import AUDIT_EVENT
+from sealtrail.errors import ConfigError, TransientError
+from sealtrail.seal import SEAL, SEALED_EVENT
+
+ROOT = Path(__file__).resolve().parent.parent
+PARTITIONS = 4
+STOP_S = 20.0  # for a contestant to end by itself
+GONE_S = 60.0  # for topics and groups to be gone
+OUTPUT = {"max.message.bytes": str(3 << 20), "retention.ms": "-1"}
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """What was asked for on the command line."""
+
+    events: int
+    rounds: int
+    warm_s: float
+    measure_s: float
+    commit_ms: int
+    names: tuple[str, ...]
+    tokens: float
+    json: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One contestant in one round: its figures, what was checked, and the machine's load average just before."""
+
+    figures: Figures
+    checked: int
+    signed: int
+    load: float
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run, and print the table."""
+    asking = _asking(arguments)
+    report = Reporter()
+    entrants = contestants(asking.names, report)
+    with Bench.begun(asking, report) as bench:
+        outcomes: dict[str, list[Outcome]] = {entrant.name: [] for entrant in entrants}
+        for number in range(asking.rounds):
+            turn = number % len(entrants)
+            for entrant in (*entrants[turn:], *entrants[:turn]):
+                outcome = bench.run(entrant, number)
+                outcomes[entrant.name].append(outcome)
+                report.line(_line(number, entrant, outcome))
+        result = _result(asking, bench.input, entrants, outcomes)
+    print(_table(result))
+    if asking.json is not None:
+        asking.json.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def _asking(arguments: Sequence[str] | None) -> Asking:
+    parser = argparse.ArgumentParser(prog="python -m bench.sealing_peers", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--events", type=int, default=600_000, help="of the input; a contestant that seals all ends early")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--warm", type=float, default=6.0, help="seconds after the first output that do not count")
+    parser.add_argument("--measure", type=float, default=8.0, help="seconds that count")
+    parser.add_argument("--commit-ms", type=int, default=100, help="the commit interval of all")
+    parser.add_argument("--only", default=",".join(ALL), help="contestants, by comma")
+    parser.add_argument("--tokens", type=float, default=0.0, help="share of the events that have a tokenised value")
+    parser.add_argument("--json", type=Path, help="file for all figures")
+    given = parser.parse_args(arguments)
+    names = tuple(given.only.split(","))
+    if not set(names) <= set(ALL):
+        parser.error(f"--only: some of {', '.join(ALL)}")
+    if given.tokens and supply.tokenised_field() is None:
+        parser.error("--tokens: the event schema has no field that is tokenised")
+    return Asking(given.events, given.rounds, given.warm, given.measure, given.commit_ms, names, given.tokens, given.json)
+
+
+class Bench:
+    """A broker with its input, and what runs on it."""
+
+    def __init__(self, asking: Asking, stack: Stack, folder: Path, found: Supply) -> None:
+        self._asking = asking
+        self._stack = stack
+        self._folder = folder
+        self.input = found
+        self._admin = stack.settings("admin")
+        self._sealer = stack.settings("sealer")
+        self._client: AdminClient = admin_client(self._admin)
+        self._ends = Ends(self._admin)
+        self._topics = Topics.of(self._sealer)
+        self._chain = chain_of(self._sealer, self._ends, self._topics, 0).removesuffix("0")
+        self._signing = Ed25519PrivateKey.generate()
+        (folder / "tasks").mkdir()
+
+    @classmethod
+    @contextmanager
+    def begun(cls, asking: Asking, report: Reporter) -> Iterator[Bench]:
+        """A new broker with the input on it; ended and removed afterwards."""
+        with tempfile.TemporaryDirectory(prefix="sealtrail-bench-") as name:
+            folder = Path(name)
+            stack = Stack(folder / "stack", ports=Ports.free(), raw_partitions=PARTITIONS, report=Reporter(quiet=True))
+            try:
+                stack.up(search=False, archive=False)
+                began = time.monotonic()
+                supply.fill(stack.settings(supply.SOURCE), asking.events, PARTITIONS, asking.tokens)
+                took = time.monotonic() - began
+                found = supply.read(stack.settings("admin"), stack.settings("sealer"), PARTITIONS)
+                report.line(
+                    f"{found.records:,} raw records of {found.mean_bytes:.0f} B on the mean in {PARTITIONS} partitions, "
+                    f"{found.signed:.1%} to be signed; stated in {took:.0f} s"
+                )
+                yield cls(asking, stack, folder, found)
+            finally:
+                stack.reset()
+
+    def run(self, entrant: Contestant, number: int) -> Outcome:
+        """One contestant from empty outputs to checked figures."""
+        load = os.getloadavg()[0]
+        task = self._task(f"bench-{entrant.name}-{number}", entrant)
+        self._prepare(entrant, task)
+        asking, pid_file = self._asking, self._folder / f"{task.name}.pid"
+        log = self._folder / f"{task.name}.log"
+        path = write_task(task, self._folder / "tasks" / f"{task.name}.json")
+        started = process.start(
+            entrant.command(path), pid_file=pid_file, log=log, cwd=ROOT, environment=self._environment(entrant)
+        )
+        try:
+            seen = watch(
+                started,
+                lambda: self._stable(task.archive),
+                self.input.records,
+                warm_s=asking.warm_s,
+                measure_s=asking.measure_s,
+            )
+            process.stop(pid_file, patience_s=STOP_S)
+            found = self._check(entrant, task)
+            figures = figures_of(seen, found.places, warm_s=asking.warm_s, measure_s=asking.measure_s)
+        except (StalledError, WrongError) as error:
+            tail = "\n".join(log.read_text(errors="replace").splitlines()[-30:])
+            raise SystemExit(f"{entrant.name}: {error}\n{tail}") from error
+        finally:
+            process.stop(pid_file, patience_s=STOP_S)
+        self._remove(entrant, task)
+        return Outcome(figures, found.records, found.signed, load)
+
+    def _task(self, name: str, entrant: Contestant) -> Task:
+        admin = self._admin
+        keystore = self._folder / "admin.pem"
+        certificate, key = _path(admin.kafka_certificate), _path(admin.kafka_key)
+        keystore.write_bytes(key.read_bytes() + certificate.read_bytes())
+        keystore.chmod(0o600)
+        policy = Policy.load(self._sealer.policy)
+        schemas, state = ROOT / "schemas", self._folder / "state" / name
+        state.mkdir(parents=True)
+        outputs = {output: f"{name}.{output}" for output in ("archive", "hot", "siem")}
+        if entrant.name == SEALER:
+            outputs = {"archive": self._topics.archive, "hot": self._topics.hot, "siem": self._topics.siem}
+        return Task(
+            name=name,
+            bootstrap=admin.kafka_bootstrap,
+            ca=str(_path(admin.kafka_ca)),
+            certificate=str(certificate),
+            key=str(key),
+            keystore=str(keystore),
+            raw=self._topics.raw,
+            **outputs,
+            partitions=PARTITIONS,
+            commit_ms=self._asking.commit_ms,
+            chain=self._chain,
+            event_schema=str(schemas / "audit_event.avsc"),
+            event_header=AUDIT_EVENT.header.hex(),
+            seal_schema=str(ROOT / "sealtrail" / "avsc" / "seal.avsc"),
+            seal_header=SEAL.header.hex(),
+            sealed_schema=str(ROOT / "sealtrail" / "avsc" / "sealed_event.avsc"),
+            sealed_header=SEALED_EVENT.header.hex(),
+            content_schema=AUDIT_EVENT.sha256.hex(),
+            policy=policy.notes()[1].hex(),
+            retain_ms={str(name): found.archive_days * 86_400_000 for name, found in policy.classes.items()},
+            signing_key=self._signing.private_bytes_raw().hex(),
+            key_id=secrets.token_hex(32),
+            disclosure_key=secrets.token_hex(32),
+            mac_keys=self.input.mac_keys,
+            state=str(state),
+        )
+
+    def _environment(self, entrant: Contestant) -> dict[str, str]:
+        if entrant.name != SEALER:
+            return {}
+        return {
+            "SEALTRAIL_CONFIG": str(self._stack.role_file("sealer")),
+            "SEALTRAIL_BATCH_MS": str(self._asking.commit_ms),
+        }
+
+    def _prepare(self, entrant: Contestant, task: Task) -> None:
+        """Empty outputs."""
+        if entrant.name == SEALER:
+            provision(self._admin, catalogue.load(), raw_partitions=PARTITIONS)
+        else:
+            self._create(entrant, task)
+        self._await(lambda: self._led((task.archive, task.hot, task.siem)))
+
+    def _create(self, entrant: Contestant, task: Task) -> None:
+        topics = [NewTopic(name, PARTITIONS, 1, config=OUTPUT) for name in (task.archive, task.hot, task.siem)]
+        compacted = {**OUTPUT, "cleanup.policy": "compact"}
+        topics += [NewTopic(f"{task.name}-{log}", PARTITIONS, 1, config=compacted) for log in entrant.changelogs]
+        for future in self._client.create_topics(topics, operation_timeout=GONE_S).values():
+            future.result()
+
+    def _led(self, topics: tuple[str, ...]) -> bool:
+        """Whether the broker leads every partition of these topics."""
+        try:
+            for topic in topics:
+                self._stable(topic)
+        except (TransientError, ConfigError):
+            return False
+        return True
+
+    def _remove(self, entrant: Contestant, task: Task) -> None:
+        """Its topics; and of the sealer its group, whose position must not outlive its outputs."""
+        if entrant.name == SEALER:
+            ours = {topic for name, topic in asdict(self._topics).items() if name != "raw"}
+            self._remove_group("sealer")
+        else:
+            ours = {name for name in self._names() if task.name in name}
+        for future in self._client.delete_topics(list(ours), operation_timeout=GONE_S).values():
+            future.result()
+        self._await(lambda: not ours & self._names())
+
+    def _remove_group(self, name: str) -> None:
+        def removed() -> bool:
+            try:
+                self._client.delete_consumer_groups([name])[name].result()
+            except KafkaException:
+                return False  # it still has a member
+            return True
+
+        self._await(removed)
+
+    def _await(self, holds: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + GONE_S
+        while not holds():
+            if time.monotonic() > deadline:
+                raise SystemExit("the broker did not do what it was asked in time")
+            time.sleep(0.1)
+
+    def _names(self) -> set[str]:
+        return set(self._client.list_topics(timeout=GONE_S).topics)
+
+    def _stable(self, topic: str) -> tuple[int, ...]:
+        where = [(topic, partition) for partition in range(self._ends.partition_count(topic))]
+        found = self._ends.stable(where)
+        return tuple(found[one] for one in where)
+
+    def _check(self, entrant: Contestant, task: Task) -> Found:
+        ours = entrant.name == SEALER
+        key = SealerKeys(self._sealer).sealer.certificate.public if ours else self._signing.public_key().public_bytes_raw()
+        asked = Asked(task.archive, task.hot, task.siem, key, entrant.exactly_once, entrant.signs_last)
+        counts = {name: self._ends.partition_count(name) for name in (task.archive, task.hot, task.siem)}
+        with PartitionReader(self._admin) as reader:
+            return check(asked, counts, self.input.expected, reader)
+
+
+def _path(path: Path | None) -> Path:
+    if path is None:
+        raise ConfigError("the admin's settings name no certificate")
+    return path
+
+
+def _line(number: int, entrant: Contestant, outcome: Outcome) -> str:
+    figures = outcome.figures
+    return (
+        f"round {number + 1}  {entrant.name:8} {figures.rate:9,.0f} records/s  {figures.cpu_us:7.1f} us of CPU each  "
+        f"{figures.peak_mib:6.0f} MiB  {figures.records:,} in {figures.seconds:.1f} s; {outcome.checked:,} checked, "
+        f"{outcome.signed / max(outcome.checked, 1):.1%} signed; load {outcome.load:.1f}"
+    )
+
+
+def _result(
+    asking: Asking, found: Supply, entrants: Sequence[Contestant], outcomes: dict[str, list[Outcome]]
+) -> dict[str, object]:
+    rows: dict[str, object] = {}
+    for entrant in entrants:
+        figures = [outcome.figures for outcome in outcomes[entrant.name]]
+        rows[entrant.name] = {
+            "title": entrant.title,
+            "rate": statistics.median(one.rate for one in figures),
+            "cpu_us": statistics.median(one.cpu_us for one in figures),
+            "peak_mib": statistics.median(one.peak_mib for one in figures),
+            "sealer_is": _ratio(outcomes, entrant.name),
+            "rounds": [
+                {
+                    **asdict(one.figures),
+                    "rate": one.figures.rate,
+                    "checked": one.checked,
+                    "signed": one.signed,
+                    "load": one.load,
+                }
+                for one in outcomes[entrant.name]
+            ],
+        }
+    return {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": "python -m bench.sealing_peers " + " ".join(sys.argv[1:]),
+        "machine": _machine(),
+        "asked": {**asdict(asking), "json": None},
+        "input": {"records": found.records, "mean_bytes": found.mean_bytes, "signed": found.signed, "partitions": PARTITIONS},
+        "contestants": rows,
+    }
+
+
+def _ratio(outcomes: dict[str, list[Outcome]], name: str) -> float | None:
+    """Median of the sealer's rate over this one's, round by round."""
+    if not outcomes.get(SEALER):
+        return None
+    pairs = zip(outcomes[SEALER], outcomes[name], strict=True)
+    return statistics.median(sealer.figures.rate / other.figures.rate for sealer, other in pairs)
+
+
+def _machine() -> dict[str, object]:
+    names = [
+        line.partition(": ")[2] for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")
+    ]
+    return {
+        "processor": names[0] if names else platform.machine(),
+        "cores": os.cpu_count(),
+        "memory_gib": round(psutil.virtual_memory().total / (1 << 30)),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+    }
+
+
+def _table(result: dict[str, object]) -> str:
+    """The medians, as docs/performance.md has them."""
+    rows = ["| contestant | records/s | sealer ÷ it | CPU µs each | peak MiB |", "|---|---|---|---|---|"]
+    for row in cast("dict[str, dict[str, object]]", result["contestants"]).values():
+        ratio = "" if row["sealer_is"] is None else f"{row['sealer_is']:.2f}"
+        rows.append(f"| {row['title']} | {row['rate']:,.0f} | {ratio} | {row['cpu_us']:.1f} | {row['peak_mib']:.0f} |")
+    return "\n".join(rows)
+
+
+if __name__ == "__main__":
+    main()
