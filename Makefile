@@ -7,7 +7,7 @@ STAMP := $(VENV)/.set-up
 SEALTRAIL := $(BIN)/sealtrail
 
 .DEFAULT_GOAL := $(STAMP)
-.PHONY: help set-up up down status reset compose test demo kills fuzz spooltest leaktest tamper bench-verify bench-producer lint format docs lock clean
+.PHONY: help set-up up down status reset compose test demo kills fuzz spooltest leaktest tamper bench-verify bench-producer bench lint format docs lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -64,6 +64,9 @@ bench-verify: $(STAMP) ## Seals a second that verification takes, which stage bi
 
 bench-producer: $(STAMP) ## What emit() costs, and events a second against fastavro and confluent_kafka alone
 	@$(BIN)/python -m bench.producing
+
+bench: $(STAMP) ## The sealer against its naive form, Faust, Quix Streams and Kafka Streams; half an hour (docs/performance.md)
+	@$(BIN)/python -m bench.sealing_peers $(BENCH)
 
 lint: $(STAMP) ## Check style, types, the arrows between packages, and schemas against every released version
 	@$(BIN)/ruff check .

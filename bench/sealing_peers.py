@@ -35,9 +35,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from bench.peers import supply
 from bench.peers.checking import Asked, Found, WrongError, check
-from bench.peers.contestants import ALL, SEALER, Contestant, contestants, write_task
+from bench.peers.contestants import ALL, ROOT, SEALER, Contestant, contestants, formats, write_task
 from bench.peers.supply import Supply
-from bench.peers.watch import Figures, StalledError, figures_of, watch
+from bench.peers.watch import Figures, StalledError, Window, figures_of, watch
 from bench.peers.work import Task
 from infra import process
 from infra.places import Ports
@@ -50,11 +50,8 @@ from processors.keys import SealerKeys
 from processors.recovery import Topics, chain_of
 from schemas import catalogue
 from schemas.policy import Policy
-from schemas.registry import AUDIT_EVENT
 from sealtrail.errors import ConfigError, TransientError
-from sealtrail.seal import SEAL, SEALED_EVENT
 
-ROOT = Path(__file__).resolve().parent.parent
 PARTITIONS = 4
 STOP_S = 20.0  # for a contestant to end by itself
 GONE_S = 60.0  # for topics and groups to be gone
@@ -173,16 +170,11 @@ class Bench:
             entrant.command(path), pid_file=pid_file, log=log, cwd=ROOT, environment=self._environment(entrant)
         )
         try:
-            seen = watch(
-                started,
-                lambda: self._stable(task.archive),
-                self.input.records,
-                warm_s=asking.warm_s,
-                measure_s=asking.measure_s,
-            )
+            window = Window(asking.warm_s, min(entrant.warm_records, self.input.records // 2), asking.measure_s)
+            seen = watch(started, lambda: self._stable(task.archive), self.input.records, window)
             process.stop(pid_file, patience_s=STOP_S)
             found = self._check(entrant, task)
-            figures = figures_of(seen, found.places, warm_s=asking.warm_s, measure_s=asking.measure_s)
+            figures = figures_of(seen, found.places)
         except (StalledError, WrongError) as error:
             tail = "\n".join(log.read_text(errors="replace").splitlines()[-30:])
             raise SystemExit(f"{entrant.name}: {error}\n{tail}") from error
@@ -197,12 +189,12 @@ class Bench:
         certificate, key = _path(admin.kafka_certificate), _path(admin.kafka_key)
         keystore.write_bytes(key.read_bytes() + certificate.read_bytes())
         keystore.chmod(0o600)
-        policy = Policy.load(self._sealer.policy)
-        schemas, state = ROOT / "schemas", self._folder / "state" / name
+        state = self._folder / "state" / name
         state.mkdir(parents=True)
-        outputs = {output: f"{name}.{output}" for output in ("archive", "hot", "siem")}
+        topics = self._topics
+        outputs = [f"{name}.archive", f"{name}.hot", f"{name}.siem"]
         if entrant.name == SEALER:
-            outputs = {"archive": self._topics.archive, "hot": self._topics.hot, "siem": self._topics.siem}
+            outputs = [topics.archive, topics.hot, topics.siem]
         return Task(
             name=name,
             bootstrap=admin.kafka_bootstrap,
@@ -210,20 +202,14 @@ class Bench:
             certificate=str(certificate),
             key=str(key),
             keystore=str(keystore),
-            raw=self._topics.raw,
-            **outputs,
+            raw=topics.raw,
+            archive=outputs[0],
+            hot=outputs[1],
+            siem=outputs[2],
             partitions=PARTITIONS,
             commit_ms=self._asking.commit_ms,
             chain=self._chain,
-            event_schema=str(schemas / "audit_event.avsc"),
-            event_header=AUDIT_EVENT.header.hex(),
-            seal_schema=str(ROOT / "sealtrail" / "avsc" / "seal.avsc"),
-            seal_header=SEAL.header.hex(),
-            sealed_schema=str(ROOT / "sealtrail" / "avsc" / "sealed_event.avsc"),
-            sealed_header=SEALED_EVENT.header.hex(),
-            content_schema=AUDIT_EVENT.sha256.hex(),
-            policy=policy.notes()[1].hex(),
-            retain_ms={str(name): found.archive_days * 86_400_000 for name, found in policy.classes.items()},
+            **formats(Policy.load(self._sealer.policy)),
             signing_key=self._signing.private_bytes_raw().hex(),
             key_id=secrets.token_hex(32),
             disclosure_key=secrets.token_hex(32),

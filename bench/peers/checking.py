@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from kafkaio.reader import PartitionReader
+from kafkaio.reader import Record
 from sealtrail.seal import (
     ZERO_DIGEST,
     Kind,
@@ -37,6 +38,13 @@ from sealtrail.seal import (
 
 class WrongError(Exception):
     """A contestant's outputs are not what they must be: which topic, which place, what."""
+
+
+class Committed(Protocol):
+    """What reads topics: `kafkaio.reader.PartitionReader`."""
+
+    def read_all(self, topic: str, partition: int) -> Iterable[Record]:
+        """Every committed record, in order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +93,7 @@ class _Chain:
     signed: bool = True
 
 
-def check(asked: Asked, partitions: Mapping[str, int], raw: Sequence[Sequence[Expected]], reader: PartitionReader) -> Found:
+def check(asked: Asked, partitions: Mapping[str, int], raw: Sequence[Sequence[Expected]], reader: Committed) -> Found:
     """Check everything that is visible.
 
     Args:
@@ -157,9 +165,7 @@ def _event(where: str, seal: Seal, event: SealedEvent, raw: Sequence[Expected]) 
         raise WrongError(f"{where}: class, routes or signature are not the policy's")
 
 
-def _copies(
-    asked: Asked, topic: str, route: Route, partitions: int, chains: Mapping[str, _Chain], reader: PartitionReader
-) -> None:
+def _copies(asked: Asked, topic: str, route: Route, partitions: int, chains: Mapping[str, _Chain], reader: Committed) -> None:
     """Rule 5 for one topic."""
     copies: dict[str, list[tuple[int, bytes]]] = defaultdict(list)
     for partition in range(partitions):

@@ -8,10 +8,16 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from bench.peers.install import Java, quix_python, streams_java
 from bench.peers.work import Task
 from infra.report import Reporter
+from schemas.policy import DAY_MS, Policy
+from schemas.registry import AUDIT_EVENT
+from sealtrail.seal import SEAL, SEALED_EVENT
+
+ROOT = Path(__file__).resolve().parent.parent.parent
 
 HEAP = ("-Xms256m", "-Xmx1g")  # of Kafka Streams; the collector is the JVM's own choice
 STREAMS_JVM = (
@@ -30,6 +36,7 @@ class Contestant:
         title: as in the table.
         exactly_once: outputs and position are committed together, so what is visible is consistent at any moment.
         signs_last: the last seal of each of its transactions is signed; others sign one seal of each commit interval.
+        warm_records: records that do not count besides the seconds that do not: a JVM compiles while it works.
         changelogs: topics that must be there before it starts, by suffix of its name; compacted.
         command: from the path of its task file.
     """
@@ -39,6 +46,7 @@ class Contestant:
     exactly_once: bool
     signs_last: bool
     command: Callable[[Path], list[str]]
+    warm_records: int = 0
     changelogs: tuple[str, ...] = ()
 
 
@@ -62,7 +70,7 @@ def contestants(names: tuple[str, ...], report: Reporter) -> list[Contestant]:
             False,
             False,  # ended between two batches or within one: it signs the last of each, if it comes to it
             _module(Path(sys.executable), "bench.peers.on_faust"),
-            ("heads-changelog",),
+            changelogs=("heads-changelog",),
         ),
         "quix": lambda: Contestant(
             "quix",
@@ -77,12 +85,28 @@ def contestants(names: tuple[str, ...], report: Reporter) -> list[Contestant]:
             True,
             False,
             _java(streams_java(report)),
+            warm_records=150_000,
         ),
     }
     return [made[name]() for name in names]
 
 
 ALL = (SEALER, "naive", "faust", "quix", "streams")
+
+
+def formats(policy: Policy) -> dict[str, Any]:
+    """The part of a `Task` that says what is read and written: schemas, headers, the policy's hash, retention by class."""
+    return {
+        "event_schema": str(ROOT / "schemas" / "audit_event.avsc"),
+        "event_header": AUDIT_EVENT.header.hex(),
+        "seal_schema": str(ROOT / "sealtrail" / "avsc" / "seal.avsc"),
+        "seal_header": SEAL.header.hex(),
+        "sealed_schema": str(ROOT / "sealtrail" / "avsc" / "sealed_event.avsc"),
+        "sealed_header": SEALED_EVENT.header.hex(),
+        "content_schema": AUDIT_EVENT.sha256.hex(),
+        "policy": policy.notes()[1].hex(),
+        "retain_ms": {str(name): found.archive_days * DAY_MS for name, found in policy.classes.items()},
+    }
 
 
 def write_task(task: Task, path: Path) -> Path:

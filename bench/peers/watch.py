@@ -36,10 +36,28 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
+class Window:
+    """What is to be measured: `measure_s` seconds, after `warm_s` seconds and `warm_records` records, whichever is later."""
+
+    warm_s: float
+    warm_records: int
+    measure_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Seen:
-    """All samples, in order; peak resident memory of the process tree, in bytes; seconds until something was visible."""
+    """A contestant's run.
+
+    Attributes:
+        samples: all, in order.
+        from_s, to_s: the window, on the samples' clock; the input may have ended before.
+        peak_bytes: peak resident memory of the process tree.
+        start_s: seconds from the start until something was visible.
+    """
 
     samples: tuple[Sample, ...]
+    from_s: float
+    to_s: float
     peak_bytes: int
     start_s: float
 
@@ -60,35 +78,38 @@ class Figures:
         return self.records / self.seconds
 
 
-def watch(
-    process: psutil.Process, stable: Callable[[], tuple[int, ...]], records: int, *, warm_s: float, measure_s: float
-) -> Seen:
-    """Sample until `warm_s + measure_s` after the first output, or until the input of so many records has ended.
+def watch(process: psutil.Process, stable: Callable[[], tuple[int, ...]], records: int, window: Window) -> Seen:
+    """Sample until the window ends, or the input of so many records.
 
     Raises StalledError.
     """
     began = time.monotonic()
     samples: list[Sample] = []
-    first, moved = 0.0, began
+    first = warm = 0.0
+    moved = began
     while True:
         due = time.monotonic() + PERIOD_S
         if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:
             raise StalledError("it ended")
         sample = Sample(time.monotonic(), stable(), cpu_s(process))
+        visible = sum(sample.stable)  # with markers: a little more than there are records
         if samples and sample.stable != samples[-1].stable:
             moved = sample.at_s
-            first = first or (moved if sum(sample.stable) > BEGUN else 0.0)
+            first = first or (moved if visible > BEGUN else 0.0)
+        if first and not warm and sample.at_s - first >= window.warm_s and visible >= window.warm_records:
+            warm = sample.at_s
         samples.append(sample)
         if sample.at_s - moved > START_S:
             raise StalledError(f"nothing more became visible for {START_S:.0f} s")
-        ended = sum(sample.stable) >= records and sample.at_s - moved > QUIET_S
-        if first and (sample.at_s - first > warm_s + measure_s or ended):
-            return Seen(tuple(samples), peak_bytes(process), first - began)
+        ended = visible >= records and sample.at_s - moved > QUIET_S
+        if ended or (warm and sample.at_s - warm > window.measure_s):
+            begin = warm or sample.at_s
+            return Seen(tuple(samples), begin, begin + window.measure_s, peak_bytes(process), first - began)
         time.sleep(max(0.0, due - time.monotonic()))
 
 
-def figures_of(seen: Seen, places: Mapping[int, Sequence[int]], *, warm_s: float, measure_s: float) -> Figures:
-    """The figures of the window that begins `warm_s` after the first output.
+def figures_of(seen: Seen, places: Mapping[int, Sequence[int]]) -> Figures:
+    """The figures of the window, up to the last output in it.
 
     Args:
         places: offsets of the records that were found in the archive topic, by partition, ascending.
@@ -98,9 +119,8 @@ def figures_of(seen: Seen, places: Mapping[int, Sequence[int]], *, warm_s: float
     """
     samples = seen.samples
     moves = [later.at_s for earlier, later in pairwise(samples) if earlier.stable != later.stable]
-    first = next((sample.at_s for sample in samples if _below(sample, places)), 0.0)
-    start, last = first + warm_s, min(first + warm_s + measure_s, moves[-1])
-    window = [sample for sample in samples if start <= sample.at_s <= last]
+    last = min(seen.to_s, moves[-1])
+    window = [sample for sample in samples if seen.from_s <= sample.at_s <= last]
     if not window or window[-1].at_s - window[0].at_s < 1.0:
         raise StalledError("the input ended before the window was a second long; more --events or less --warm")
     one, other = window[0], window[-1]
