@@ -13,6 +13,7 @@ The same work: `bench.peers.work`. The broker is the local stack's Kafka, starte
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import platform
@@ -135,6 +136,7 @@ class Bench:
         self._topics = Topics.of(self._sealer)
         self._chain = chain_of(self._sealer, self._ends, self._topics, 0).removesuffix("0")
         self._signing = Ed25519PrivateKey.generate()
+        self._public = self._signing.public_key().public_bytes_raw()
         (folder / "tasks").mkdir()
 
     @classmethod
@@ -211,7 +213,7 @@ class Bench:
             chain=self._chain,
             **formats(Policy.load(self._sealer.policy)),
             signing_key=self._signing.private_bytes_raw().hex(),
-            key_id=secrets.token_hex(32),
+            key_id=hashlib.sha256(self._public).hexdigest(),
             disclosure_key=secrets.token_hex(32),
             mac_keys=self.input.mac_keys,
             state=str(state),
@@ -287,7 +289,7 @@ class Bench:
 
     def _check(self, entrant: Contestant, task: Task) -> Found:
         ours = entrant.name == SEALER
-        key = SealerKeys(self._sealer).sealer.certificate.public if ours else self._signing.public_key().public_bytes_raw()
+        key = SealerKeys(self._sealer).sealer.certificate.public if ours else self._public
         asked = Asked(task.archive, task.hot, task.siem, key, entrant.exactly_once, entrant.signs_last)
         counts = {name: self._ends.partition_count(name) for name in (task.archive, task.hot, task.siem)}
         with PartitionReader(self._admin) as reader:

@@ -115,6 +115,10 @@ FAULTS: dict[str, tuple[str, Callable[[Topics], None]]] = {
         "signature",
         _altered(10, lambda event: replace(event, signature=event.signature and replace(event.signature, value=bytes(64)))),
     ),
+    "a signature by another key": (
+        "another key",
+        _altered(10, lambda event: replace(event, signature=event.signature and replace(event.signature, key_id=bytes(32)))),
+    ),
     "a last seal without signature": ("last seal", _drop("archive", -1)),
     "hot has one less": ("hot", _drop("hot", 7)),
     "hot has another order": ("hot", _move("hot", 7, 8)),
@@ -189,7 +193,7 @@ def _task() -> Task:
         chain="audit.example/local/audit.raw.0011aabb.0/",
         **formats(POLICY),
         signing_key=SIGNING.private_bytes_raw().hex(),
-        key_id=bytes(32).hex(),
+        key_id=hashlib.sha256(SIGNING.public_key().public_bytes_raw()).hexdigest(),
         disclosure_key=bytes(32).hex(),
         mac_keys={minimal_event()["emitter"]["epoch"].hex(): MAC_KEY.hex()},
     )

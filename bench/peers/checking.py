@@ -145,6 +145,8 @@ def _link(where: str, chain: _Chain, seal: Seal, event: SealedEvent, key: Ed2551
     if seal.signed != (event.signature is not None):
         raise WrongError(f"{where}: signed is {seal.signed}")
     if event.signature is not None:
+        if event.signature.key_id != hashlib.sha256(key.public_bytes_raw()).digest():
+            raise WrongError(f"{where}: signed by another key")
         try:
             key.verify(event.signature.value, seal_message(leaf))
         except InvalidSignature:
