@@ -16,20 +16,14 @@ import argparse
 import hashlib
 import json
 import os
-import platform
 import secrets
-import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import cast
 
-import psutil
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # the library names no exports
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -37,8 +31,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from bench.peers import supply
 from bench.peers.checking import Asked, Found, WrongError, check
 from bench.peers.contestants import ALL, ROOT, SEALER, Contestant, contestants, formats, write_task
+from bench.peers.figures import Outcome, line_of, result_of, table_of
 from bench.peers.supply import Supply
-from bench.peers.watch import Figures, StalledError, Window, figures_of, watch
+from bench.peers.watch import StalledError, Window, figures_of, watch
 from bench.peers.work import Task
 from infra import process
 from infra.places import Ports
@@ -73,16 +68,6 @@ class Asking:
     json: Path | None
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """One contestant in one round: its figures, what was checked, and the machine's load average just before."""
-
-    figures: Figures
-    checked: int
-    signed: int
-    load: float
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run, and print the table."""
     asking = _asking(arguments)
@@ -95,9 +80,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             for entrant in (*entrants[turn:], *entrants[:turn]):
                 outcome = bench.run(entrant, number)
                 outcomes[entrant.name].append(outcome)
-                report.line(_line(number, entrant, outcome))
-        result = _result(asking, bench.input, entrants, outcomes)
-    print(_table(result))
+                report.line(line_of(number, entrant, outcome))
+        result = result_of({**asdict(asking), "json": None}, bench.input, entrants, outcomes)
+    print(table_of(result))
     if asking.json is not None:
         asking.json.write_text(json.dumps(result, indent=1) + "\n")
 
@@ -246,7 +231,7 @@ class Bench:
         """Whether the broker leads every partition of these topics."""
         try:
             for topic in topics:
-                self._stable(topic)
+                self._stable(topic, self._ends.partition_count(topic))
         except (TransientError, ConfigError):
             return False
         return True
@@ -282,8 +267,8 @@ class Bench:
     def _names(self) -> set[str]:
         return set(self._client.list_topics(timeout=GONE_S).topics)
 
-    def _stable(self, topic: str) -> tuple[int, ...]:
-        where = [(topic, partition) for partition in range(self._ends.partition_count(topic))]
+    def _stable(self, topic: str, partitions: int = PARTITIONS) -> tuple[int, ...]:
+        where = [(topic, partition) for partition in range(partitions)]
         found = self._ends.stable(where)
         return tuple(found[one] for one in where)
 
@@ -300,78 +285,6 @@ def _path(path: Path | None) -> Path:
     if path is None:
         raise ConfigError("the admin's settings name no certificate")
     return path
-
-
-def _line(number: int, entrant: Contestant, outcome: Outcome) -> str:
-    figures = outcome.figures
-    return (
-        f"round {number + 1}  {entrant.name:8} {figures.rate:9,.0f} records/s  {figures.cpu_us:7.1f} us of CPU each  "
-        f"{figures.peak_mib:6.0f} MiB  {figures.records:,} in {figures.seconds:.1f} s; {outcome.checked:,} checked, "
-        f"{outcome.signed / max(outcome.checked, 1):.1%} signed; load {outcome.load:.1f}"
-    )
-
-
-def _result(
-    asking: Asking, found: Supply, entrants: Sequence[Contestant], outcomes: dict[str, list[Outcome]]
-) -> dict[str, object]:
-    rows: dict[str, object] = {}
-    for entrant in entrants:
-        figures = [outcome.figures for outcome in outcomes[entrant.name]]
-        rows[entrant.name] = {
-            "title": entrant.title,
-            "rate": statistics.median(one.rate for one in figures),
-            "cpu_us": statistics.median(one.cpu_us for one in figures),
-            "peak_mib": statistics.median(one.peak_mib for one in figures),
-            "sealer_is": _ratio(outcomes, entrant.name),
-            "rounds": [
-                {
-                    **asdict(one.figures),
-                    "rate": one.figures.rate,
-                    "checked": one.checked,
-                    "signed": one.signed,
-                    "load": one.load,
-                }
-                for one in outcomes[entrant.name]
-            ],
-        }
-    return {
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": "python -m bench.sealing_peers " + " ".join(sys.argv[1:]),
-        "machine": _machine(),
-        "asked": {**asdict(asking), "json": None},
-        "input": {"records": found.records, "mean_bytes": found.mean_bytes, "signed": found.signed, "partitions": PARTITIONS},
-        "contestants": rows,
-    }
-
-
-def _ratio(outcomes: dict[str, list[Outcome]], name: str) -> float | None:
-    """Median of the sealer's rate over this one's, round by round."""
-    if not outcomes.get(SEALER):
-        return None
-    pairs = zip(outcomes[SEALER], outcomes[name], strict=True)
-    return statistics.median(sealer.figures.rate / other.figures.rate for sealer, other in pairs)
-
-
-def _machine() -> dict[str, object]:
-    names = [
-        line.partition(": ")[2] for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")
-    ]
-    return {
-        "processor": names[0] if names else platform.machine(),
-        "cores": os.cpu_count(),
-        "memory_gib": round(psutil.virtual_memory().total / (1 << 30)),
-        "system": platform.platform(),
-        "python": platform.python_version(),
-    }
-
-
-def _table(result: dict[str, object]) -> str:
-    """The medians, as docs/performance.md has them."""
-    rows = ["| contestant | records/s | sealer ÷ it | CPU µs each | peak MiB |", "|---|---|---|---|---|"]
-    for row in cast("dict[str, dict[str, object]]", result["contestants"]).values():
-        ratio = "" if row["sealer_is"] is None else f"{row['sealer_is']:.2f}"
-        rows.append(f"| {row['title']} | {row['rate']:,.0f} | {ratio} | {row['cpu_us']:.1f} | {row['peak_mib']:.0f} |")
-    return "\n".join(rows)
 
 
 if __name__ == "__main__":
