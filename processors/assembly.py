@@ -10,6 +10,7 @@ from processors.authenticate import Authenticate
 from processors.decode import Decode
 from processors.keys import SealerKeys
 from processors.pipeline import Pipeline
+from processors.quick import Quick
 from schemas.catalogue import topic_name
 from schemas.contract import Contract
 from schemas.net import Net
@@ -31,7 +32,7 @@ def pipeline_of(settings: Settings, keys: SealerKeys | None = None, *, clock: Ca
         ConfigError: naming what is missing among settings, keys, certificates and policy.
     """
     held = keys or SealerKeys(settings, clock)
-    registry = packaged_registry()
+    registry, policy = packaged_registry(), Policy.load(settings.policy)
     topic = topic_name(settings.topic_prefix, "audit.raw")
     return Pipeline(
         decode=Decode(registry),
@@ -43,7 +44,8 @@ def pipeline_of(settings: Settings, keys: SealerKeys | None = None, *, clock: Ca
         net=Net(registry),
         tokenized=Tokenized(registry),
         tenant_keys=held.tenant_keys,
-        policy=Policy.load(settings.policy),
+        policy=policy,
+        quick=Quick(registry, settings.region, policy),
         quarantine=held.quarantine,
         sealer=held.sealer,
         region=settings.region,

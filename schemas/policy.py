@@ -97,6 +97,7 @@ class Policy:
         texts: SHA-256 in hex to the text of each file, as the archive keeps it under `policies/`.
         combined: combined hash to (hash of base, hash of the tenant's file or zeros), for every tenant that deviates
             and for all others.
+        fields_read: the paths, without `[]`, of the fields that its rules read.
         classes: by class.
         longest_ms: the longest time that anything is kept.
     """
@@ -109,7 +110,8 @@ class Policy:
                 raise ConfigError(f"policy tenants/{name}.toml: tenant: not the file's name")
         self._hash(base, tenants)
         self._rules = _rules(self._base)
-        self._getters = [values_at(path) for path in sorted(_fields_read(self._rules) - {"tenant", "region"})]
+        self.fields_read = frozenset(_fields_read(self._rules))
+        self._getters = [values_at(path) for path in sorted(self.fields_read - {"tenant", "region"})]
         self._decisions: dict[tuple[object, ...], Decision] = {}
         self._entitlements = {name: _Entitlement(s.tenants, s.events) for name, s in self._base.sources.items()}
         self.classes: Mapping[LogClass, ClassPolicy] = MappingProxyType(_classes(self._base))
