@@ -17,6 +17,7 @@ from schemas.policy import Policy
 from schemas.redact import RedactionCheck
 from schemas.registry import packaged_registry
 from schemas.settings import Settings
+from schemas.tokenized import Tokenized
 from sealtrail.session import audience_of
 
 
@@ -40,6 +41,8 @@ def pipeline_of(settings: Settings, keys: SealerKeys | None = None, *, clock: Ca
         contract=Contract(registry, region=settings.region),
         redaction=RedactionCheck(registry),
         net=Net(registry),
+        tokenized=Tokenized(registry),
+        tenant_keys=held.tenant_keys,
         policy=Policy.load(settings.policy),
         quarantine=held.quarantine,
         sealer=held.sealer,

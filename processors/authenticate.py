@@ -24,6 +24,7 @@ from sealtrail.errors import EvidenceError, TransientError
 from sealtrail.keyring import Keyring
 from sealtrail.seal import Reason
 from sealtrail.session import RUN_SESSION, Run, RunSession, mac_key, record_mac, unwrap_session_key, verify_session
+from sealtrail.token import FieldCipher
 
 CACHE_SIZE = 4096  # sessions; under 1 KiB each
 FAILED_SIZE = 1024
@@ -38,6 +39,7 @@ class _Session:
     session: RunSession
     certificate: Certificate
     mac_key: bytes
+    cipher: FieldCipher
 
 
 class Authenticate:
@@ -102,6 +104,10 @@ class Authenticate:
             raise Rejection(Reason.NOT_AUTHENTIC, "its key is not its emitter's, or belongs on another partition")
         return run
 
+    def cipher(self, record: RawRecord) -> FieldCipher:
+        """What opens the fields that the record's application encrypted; of a record that was just shown to be authentic."""
+        return self._session(record.header("st-session") or b"", record.appended_ms / 1000).cipher
+
     def _session(self, header: bytes, time_s: float) -> _Session:
         digest = hashlib.sha256(header).digest()
         found = self._known.get(digest)
@@ -155,7 +161,7 @@ class Authenticate:
             key = unwrap_session_key(session, open_)
         except EvidenceError as error:
             return str(error)
-        return _Session(session, certificate, mac_key(key))
+        return _Session(session, certificate, mac_key(key), FieldCipher(key))
 
 
 def _remember(cache: OrderedDict[bytes, T], key: bytes, value: T, size: int) -> None:

@@ -1,6 +1,6 @@
 """The main path, as one pure function: (state, batch of raw records) -> (state, outputs).
 
-    head → authenticate → number → decode → check → net → classify → seal → route, and count
+    head → authenticate → number → decode → check → net → tokens → classify → seal → route, and count
 
 Every raw offset comes out as exactly one seal: an EVENT, a DUPLICATE, a REJECTED with its reason, or
 part of a GAP. Nothing is dropped, and no record can stop the next one. I/O is not handled here:
@@ -24,12 +24,14 @@ from processors.decode import Decode, Decoded
 from processors.quarantine import Quarantine, must_be_withheld
 from processors.records import Batch, Outputs, RawRecord, Rejection
 from processors.sequence import RunState, SeenError, WildError, encode_state, place, state_key
+from processors.tokens import ENCRYPTED, SubjectKeys, TenantKeys, Tokens
 from schemas.contract import Contract
 from schemas.head import Head, read_head
 from schemas.net import Net, SecretError
 from schemas.policy import Policy, retain_until
 from schemas.redact import RedactionCheck
 from schemas.secrets import suspicious
+from schemas.tokenized import Tokenized
 from sealtrail.avro import HEADER_SIZE
 from sealtrail.emitters import CLOSE_EVENT, OPEN_EVENT
 from sealtrail.errors import ContractError, EvidenceError
@@ -41,10 +43,11 @@ _log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class ChainState:
-    """What a chain's next transaction starts from: its head, and how far each run's numbers were seen."""
+    """What a chain's next transaction starts from: its head, how far each run's numbers were seen, its subjects' keys."""
 
     head: ChainHead
     runs: Mapping[bytes, RunState] = field(default_factory=dict)  # key: as in audit.sources
+    subjects: SubjectKeys = field(default_factory=SubjectKeys)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,8 @@ class Pipeline:
     contract: Contract
     redaction: RedactionCheck
     net: Net
+    tokenized: Tokenized
+    tenant_keys: Callable[[str], TenantKeys]  # raises NoTenantKeysError
     policy: Policy
     quarantine: Quarantine
     sealer: Sealer
@@ -105,6 +110,14 @@ class _BatchRun:
         self._changed: dict[bytes, RunState] = {}
         self._unprocessable = unprocessable
         self._activity = Activity()
+        self._tokens = Tokens(
+            state.head.chain,
+            state.subjects,
+            pipeline.tokenized,
+            pipeline.tenant_keys,
+            pipeline.random,
+            self._writer.sealed_at_us,
+        )
         self._out = Outputs()
 
     def seal(self, batch: Batch) -> tuple[ChainState, Outputs]:
@@ -126,6 +139,7 @@ class _BatchRun:
                 if linked.routes & route:
                     output.append(linked.value)
         self._out.sources.extend((key, encode_state(run)) for key, run in self._changed.items())
+        self._out.subject_keys.extend((made.record_key, made.encode()) for made in self._tokens.made)
         if self._writer.linked:
             self._out.activity.extend(
                 self._activity.records(
@@ -137,7 +151,7 @@ class _BatchRun:
                 )
             )
         runs = {**self._state.runs, **self._changed} if self._changed else self._state.runs
-        return ChainState(head, runs), self._out
+        return ChainState(head, runs, self._tokens.finish()), self._out
 
     def note(self, kind: Kind, offset: int, count: int, reason: Reason = Reason.NONE, **fields: object) -> None:
         """Append a seal that is not an EVENT; its content is a SealNote of these fields."""
@@ -200,7 +214,7 @@ class _BatchRun:
     def _event(self, record: RawRecord, run: Run, decoded: Decoded) -> None:
         """Check, classify and append an authentic, numbered event."""
         self._check(record, run, decoded.event)
-        decoded = self._without_secrets(run, decoded)
+        decoded = self._tokenized(record, run, self._without_secrets(run, decoded))
         event = decoded.event
         decision = self._p.policy.decide(event)
         self._append(
@@ -257,6 +271,14 @@ class _BatchRun:
         fields = list(dict.fromkeys((*stated["fields"], *(leak.field for leak in leaks))))
         event = {**caught, "redaction": {**stated, "status": "APPLIED", "fields": fields}}
         return Decoded(event, decoded.codec.encode(event), decoded.codec)
+
+    def _tokenized(self, record: RawRecord, run: Run, decoded: Decoded) -> Decoded:
+        """The event as it is sealed: with tokens where the application encrypted for us."""
+        if ENCRYPTED not in decoded.content:  # every value that should be, is in that form: the check has seen to it
+            return decoded
+        cipher = self._p.authenticate.cipher(record)
+        sealed = self._tokens.of_event(decoded.event, cipher, lambda field, shape: self._leak(run, field, shape))
+        return decoded if sealed is decoded.event else Decoded(sealed, decoded.codec.encode(sealed), decoded.codec)
 
     def _leak(self, run: Run, field: str, shape: str) -> None:
         self._activity.leak(run, field, shape, self._writer.next_seq)

@@ -1,7 +1,7 @@
-"""All tests, in two processes at once: `python -m tests`; with arguments, one pytest with these.
+"""All tests, in three processes at once: `python -m tests`; with arguments, one pytest with these.
 
-Tests against servers mostly wait for them; the others mostly compute. Side by side, on two cores, they take little longer
-than the former alone. What the second half says is printed when the first has ended.
+Tests against servers mostly wait for them; the others mostly compute. Two processes have servers of their own, one of them
+with OpenSearch. What the other parts say is printed when the first has ended.
 """
 
 from __future__ import annotations
@@ -9,26 +9,34 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
+from contextlib import ExitStack
 
 PYTEST = [sys.executable, "-m", "pytest"]
+BESIDE = ("search", "without")
 
 
 def main(arguments: list[str]) -> int:
     """Run them; the exit status: 0 if all passed."""
     if arguments:
         return subprocess.run([*PYTEST, *arguments], check=False).returncode
-    with tempfile.TemporaryFile() as said:
-        beside = subprocess.Popen([*PYTEST, "--servers=without"], stdout=said, stderr=subprocess.STDOUT)
+    with ExitStack() as files:
+        said = [files.enter_context(tempfile.TemporaryFile()) for _ in BESIDE]
+        beside = [
+            subprocess.Popen([*PYTEST, f"--servers={part}"], stdout=file, stderr=subprocess.STDOUT)
+            for part, file in zip(BESIDE, said, strict=True)
+        ]
         try:
-            status = subprocess.run([*PYTEST, "--servers=with"], check=False).returncode
+            statuses = [subprocess.run([*PYTEST, "--servers=kafka"], check=False).returncode]
         finally:
             if sys.exc_info()[0] is not None:
-                beside.terminate()
-            other = beside.wait()
-        said.seek(0)
-        sys.stdout.buffer.write(said.read())
+                for process in beside:
+                    process.terminate()
+            others = [process.wait() for process in beside]
+        for file in said:
+            file.seek(0)
+            sys.stdout.buffer.write(file.read())
         sys.stdout.flush()
-    return status or other
+    return next((status for status in (*statuses, *others) if status), 0)
 
 
 if __name__ == "__main__":

@@ -46,23 +46,28 @@ structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.__stderr__))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--servers`: which half of the tests; `python -m tests` runs both at once."""
-    parser.addoption("--servers", choices=["with", "without"], help="only tests that use the stack, or that do not")
+    """`--servers`: a part of the tests; `python -m tests` runs all three at once."""
+    parser.addoption(
+        "--servers", choices=["search", "kafka", "without"], help="only tests that use OpenSearch; Kafka and S3 alone; none"
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the other half."""
+    """Leave out the other parts."""
     wanted = config.getoption("--servers")
     if wanted is None:
         return
-    chosen = [item for item in items if needs_servers(item) == (wanted == "with")]
+    chosen = [item for item in items if servers_of(item) == wanted]
     config.hook.pytest_deselected(items=[item for item in items if item not in set(chosen)])
     items[:] = chosen
 
 
-def needs_servers(item: pytest.Item) -> bool:
-    """Whether it takes the stack by name, or says so: a fixture asked for while the test runs is not in its list."""
-    return "stack" in getattr(item, "fixturenames", ()) or item.get_closest_marker("servers") is not None
+def servers_of(item: pytest.Item) -> str:
+    """Which servers it takes by name, or says so: a fixture asked for while the test runs is not in its list."""
+    fixtures = getattr(item, "fixturenames", ())
+    if "search_stack" in fixtures:
+        return "search"
+    return "kafka" if "stack" in fixtures or item.get_closest_marker("servers") is not None else "without"
 
 
 @dataclass(frozen=True, slots=True)

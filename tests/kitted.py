@@ -48,10 +48,10 @@ class Kit:
         return [event["event_name"] for event in self.emitter.events]
 
 
-def made() -> Kit:
+def made(system: str = "slack") -> Kit:
     """A kit for two tenants, without traces."""
     emitter = SampleEmitter(["acme", "globex"])
-    return Kit(Audit(emitter, "slack", digest=digest, traces=lambda: None), emitter)
+    return Kit(Audit(emitter, system, digest=digest, traces=lambda: None), emitter)
 
 
 def nested(depth: int, leaf: object) -> dict[str, Any]:

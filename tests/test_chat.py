@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from auditor.commands.emit.deployment import Outcome as DeploymentOutcome
+from auditor.commands.emit.deployment import state
 from infra import keys
 from infra.places import Places
 from infra.receivers.chat import ChatReceiver, Rules
@@ -32,9 +34,7 @@ from producers.chat.retry import POLICIES, RetryPolicy, policy_named
 from producers.chat.trace import begun
 from producers.chat.traffic import traffic
 from producers.chat.transport import Reply
-from producers.deployment import Deployed
-from producers.deployment import draft_of as deployment_draft
-from producers.kit import Outcome
+from producers.kit import Actor, Audit, Deployed, Outcome, Result
 from producers.kit.content import CONTEXT, body_digest, keyed_by
 from producers.memory import MemoryBroker
 from schemas.catalogue import topic_name
@@ -433,18 +433,18 @@ def test_an_address_that_is_none_is_named(url: str) -> None:
 def test_a_deployment_carries_commit_digest_approver_and_checks(tmp_path: Path) -> None:
     broker = MemoryBroker()
     emitter = AuditProducer(source_settings(tmp_path, "ci"), "ci", "one", producer_factory=broker.connect)
-    deployed = Deployed(
-        "acme", "production", "billing-api", "pipeline@acme", "a" * 40, "sha256:" + "b" * 64, "ada@acme",
-        {"tests": "SUCCESS", "review": "SUCCESS", "scan": "PARTIAL"}, "CHG-9", "run-3",
-    )  # fmt: skip
-    for succeeded in (True, False, None):
-        emitter.emit(deployment_draft(replace(deployed, succeeded=succeeded)))
+    checks = {"tests": Result.SUCCESS, "review": Result.SUCCESS, "scan": Result.PARTIAL}
+    deployed = Deployed("billing-api", "production", "a" * 40, "sha256:" + "b" * 64, checks)
+    audit = Audit(emitter, "ci")
+    with audit.context(tenant="acme", actor=Actor.service("pipeline@acme"), ticket="CHG-9", correlation_id="run-3"):
+        for outcome in DeploymentOutcome:
+            state(audit, outcome, deployed, "ada@acme")
     emitter.close(20)
     events = [AUDIT_EVENT.decode(record.value) for record in broker.records][1:-1]
     assert [e["event_name"] for e in events] == ["ci.deployment.completed", "ci.deployment.failed", "ci.deployment.denied"]
     for event in events:
         assert event["deployment"]["artifact_digest"] == "sha256:" + "b" * 64 and event["deployment"]["commit"] == "a" * 40
-        assert {check["name"]: check["result"] for check in event["deployment"]["checks"]} == deployed.checks
+        assert {check["name"]: check["result"] for check in event["deployment"]["checks"]} == checks
         assert event["approver"].startswith("hmac_") and event["ticket"] == "CHG-9"
         decision = Policy.load().decide(event)
         assert decision.log_class is LogClass.ADMIN and decision.sign and decision.routes & Route.SIEM

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import json
+from enum import StrEnum
 from typing import Annotated
 
 import typer
 
 from auditor.console import AsJson, ConfigFile, explained, say, settings_of
 from producers.audit import AuditProducer
-from producers.deployment import Deployed, draft_of
+from producers.kit import Actor, Audit, Authorization, AuthorizationMethod, Decision, Deployed, Result
 from sealtrail.errors import ConfigError
 
 SOURCE = "ci"
 CLOSE_S = 60.0
-RESULTS = ("SUCCESS", "FAILURE", "DENIED", "PARTIAL", "UNKNOWN")
+
+
+class Outcome(StrEnum):
+    """completed: it is in place; failed: it is not; denied: a check or a missing approval stopped it before."""
+
+    COMPLETED = "completed"
+    FAILED = "failed"
+    DENIED = "denied"
 
 
 def deployment(
@@ -28,29 +36,19 @@ def deployment(
     by: Annotated[str, typer.Option(help="The account that deployed; hashed in the event.")] = "pipeline",
     ticket: Annotated[str | None, typer.Option(help="The change request.")] = None,
     run: Annotated[str | None, typer.Option(help="The pipeline's run; correlates its events.")] = None,
-    outcome: Annotated[str, typer.Option(help="completed, failed or denied.")] = "completed",
+    outcome: Annotated[Outcome, typer.Option(help="What became of it.")] = Outcome.COMPLETED,
     instance: Annotated[str, typer.Option(help="Which running copy of the connector speaks.")] = "emit",
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
     """State one deployment, and wait until Kafka has acknowledged it."""
     with explained():
-        deployed = Deployed(
-            tenant=tenant,
-            environment=environment,
-            target=target,
-            by=by,
-            commit=commit,
-            artifact_digest=artifact_digest,
-            approver=approver,
-            checks=dict(_check(text) for text in check or ()),
-            ticket=ticket,
-            run=run,
-            succeeded=_succeeded(outcome),
-        )
+        deployed = Deployed(target, environment, commit, artifact_digest, dict(_check(text) for text in check or ()))
         emitter = AuditProducer(settings_of(config, SOURCE), SOURCE, instance)
         try:
-            event_id = emitter.emit(draft_of(deployed))
+            audit = Audit(emitter, SOURCE)
+            with audit.context(tenant=tenant, actor=Actor.service(by), ticket=ticket, correlation_id=run):
+                event_id = state(audit, outcome, deployed, approver)
         finally:
             emitter.close(CLOSE_S)
     if as_json:
@@ -58,15 +56,22 @@ def deployment(
     say(f"deployment stated as event {event_id.hex()}")
 
 
-def _check(text: str) -> tuple[str, str]:
+def state(audit: Audit, outcome: Outcome, deployed: Deployed, approver: str | None) -> bytes:
+    """State a deployment, within a context that says whose and by whom; the event's id, 16 bytes. Raises ContractError."""
+    decision = Decision.DENY if outcome is Outcome.DENIED else Decision.ALLOW if approver else Decision.NOT_CHECKED
+    scopes = (f"deploy:{deployed.environment}",)
+    authorization = Authorization(AuthorizationMethod.SERVICE_TOKEN, scopes, decision=decision)
+    match outcome:
+        case Outcome.COMPLETED:
+            return audit.deployment.completed(deployed, approver, authorization=authorization)
+        case Outcome.FAILED:
+            return audit.deployment.failed(deployed, approver=approver, authorization=authorization)
+        case Outcome.DENIED:
+            return audit.deployment.denied(deployed, approver=approver, authorization=authorization)
+
+
+def _check(text: str) -> tuple[str, Result]:
     name, equals, result = text.partition("=")
-    if not equals or result not in RESULTS:
-        raise ConfigError(f"option --check: expected NAME=RESULT, RESULT one of {', '.join(RESULTS)}")
-    return name, result
-
-
-def _succeeded(outcome: str) -> bool | None:
-    try:
-        return {"completed": True, "failed": False, "denied": None}[outcome]
-    except KeyError:
-        raise ConfigError("option --outcome: expected completed, failed or denied") from None
+    if not equals or result not in list(Result):
+        raise ConfigError(f"option --check: expected NAME=RESULT, RESULT one of {', '.join(Result)}")
+    return name, Result(result)
