@@ -99,6 +99,7 @@ def test_the_raci_table_says_what_the_policy_says_of_every_class() -> None:
         assert cells[:3] == [name.lower(), table.responsible, table.owner]
         assert all(person in cells[3] for person in table.consulted)
         assert all(role in cells[4] for role, _ in table.readers)
+        assert cells[5] == ("; ".join(f"{role} ({', '.join(purposes)})" for role, purposes in table.revealers) or "nobody")
         assert f"every {table.review_days} days" in row
 
 

@@ -21,7 +21,7 @@ from typing import Any
 from schemas import catalogue
 from schemas.evolution.released import EVENT, current
 from schemas.fields import Node, Redact, field_tree
-from schemas.policy import ClassPolicy, Decision, Policy
+from schemas.policy import ClassPolicy, Decision, Policy, in_words
 from schemas.published import asyncapi
 from schemas.published.blocks import Block, Code, Heading, Paragraph, Table, code, html, markdown, parse
 from schemas.published.events import Entry, decisions, load
@@ -169,9 +169,10 @@ def _raci(policy: Policy) -> Iterator[Block]:
     yield Paragraph(f"From the packaged class policy; a tenant may add readers of its own. {_MADE}")
     yield Paragraph(
         "*Responsible* does the daily work with the class, *accountable* owns it and its review, *consulted* is asked before "
-        "its rules change, *informed* may read it, for the purposes named."
+        "its rules change, *informed* may read it, for the purposes named; *reveals* may, for those, see in clear what is "
+        "tokenised in it."
     )
-    head = ("class", "responsible", "accountable", "consulted", "informed", "export", "review", "kept", "searchable")
+    head = ("class", "responsible", "accountable", "consulted", "informed", "reveals", "export", "review", "kept", "searchable")
     yield Table(head, tuple((name.lower(), *_class_row(table)) for name, table in policy.classes.items()))
 
 
@@ -180,7 +181,8 @@ def _class_row(table: ClassPolicy) -> tuple[str, ...]:
         table.responsible or "not stated",
         table.owner,
         ", ".join(table.consulted) or "nobody",
-        "; ".join(f"{role} ({', '.join(purposes)})" for role, purposes in table.readers),
+        in_words(table.readers),
+        in_words(table.revealers),
         table.export.replace("-", " "),
         f"every {table.review_days} days",
         f"{table.archive_days} days",
