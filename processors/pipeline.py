@@ -208,7 +208,7 @@ class _BatchRun:
             self._activity.heard(key, run, refused=False)
 
     def _quickly(self, record: RawRecord) -> bool:
-        """Seal a record that is an event as it should be, received as it will be kept; False: nothing was done.
+        """Seal a record that is an event as it should be, but for tokens in the places of what was encrypted; False: not done.
 
         All that is asked here, the steps ask too. They are the oracle: what is sealed here, they would have sealed alike.
         """
@@ -229,8 +229,11 @@ class _BatchRun:
             plan = self._plans[found.key] = self._quick_plan(found, record.value)
         if plan is None:
             return False
+        content = self._tokens.spliced(record.value, found, session.cipher) if found.holes else record.value
+        if content is None:
+            return False
         self._changed[chained] = RunState(known.epoch, found.seq, known.holes, known.closed)
-        self._writer.append(plan, found.event_id, record.value, record.offset, 1)
+        self._writer.append(plan, found.event_id, content, record.offset, 1)
         self._activity.located(found)
         self._activity.heard(chained, session.run, refused=False)
         self._sealed += 1

@@ -20,8 +20,11 @@ from typing import Any
 import structlog
 
 from processors.records import Rejection
+from schemas.encoder import number
+from schemas.locator import Located
 from schemas.net import overwritten
 from schemas.redact import MAX_TOKENIZED_BYTES
+from schemas.secrets import suspicious
 from schemas.tokenized import Tokenized
 from sealtrail.errors import EvidenceError
 from sealtrail.seal import Reason
@@ -135,6 +138,34 @@ class Tokens:
         except NoTenantKeysError as error:
             _LOG.error("nothing can be tokenised for a tenant", tenant=tenant, problem=str(error))
             raise Rejection(Reason.UNPROCESSABLE, "this sealer has no keys to tokenise with for its tenant") from None
+
+    def spliced(self, value: bytes, found: Located, cipher: FieldCipher) -> bytes | None:
+        """The bytes of an event with tokens, as `of_event` and the codec would give them; None: they are to be asked.
+
+        Args:
+            value: the event's bytes; found: what was located in them.
+        """
+        plain = []
+        for hole in found.holes:
+            try:
+                text = cipher.decrypt(found.seq, found.event_id, hole.path, hole.text.decode())
+            except EvidenceError:
+                return None
+            data = text.encode()
+            if not 0 < len(data) <= MAX_TOKENIZED_BYTES or suspicious(data):
+                return None
+            plain.append(text)
+        tenant, at = found.tenant.decode(), 0
+        parts: list[bytes] = []
+        for hole, text in zip(found.holes, plain, strict=True):
+            try:
+                token = self.token(tenant, text if hole.subject is None else hole.subject.decode(), text).encode()
+            except NoTenantKeysError:
+                return None
+            parts += (value[at : hole.start], number(len(token), 63), token)
+            at = hole.end
+        parts.append(value[at:])
+        return b"".join(parts)
 
     def token(self, tenant: str, subject: str, text: str) -> str:
         """The token of a text that is not empty. Raises NoTenantKeysError."""

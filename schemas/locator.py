@@ -13,13 +13,15 @@ and 1, valid UTF-8, nothing after the last field. At the first thing that is not
 `schemas.contract`, `schemas.redact` and `schemas.net` judge, and they are the oracle. A property test holds that whatever is
 located here is what they would have let through as it is, and that what is picked out is what they would have read.
 
-Texts come again and again: those that passed once are remembered, bounded, by field.
+Texts come again and again: those that passed once are remembered, bounded, by field. Encrypted values are told with their
+places, so that tokens can be spliced in; those in an extension, whose length would change, are for the oracle.
 
-Not here: tokens, which change an event (`schemas.tokenized`); who may state what.
+Not here: who may state what; what a token is.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import struct
@@ -29,12 +31,13 @@ from typing import Any, NamedTuple, cast
 
 from schemas.contract import FLOAT_MAX, MAX_EVENT_BYTES, OPEN, RULES
 from schemas.encoder import Writer, number
-from schemas.fields import Redact
+from schemas.fields import Redact, field_tree
 from schemas.redact import is_hashed, is_masked
 from schemas.registry import AUDIT_EVENT, Registry
 from schemas.secrets import suspicious
 from sealtrail.avro import HEADER_SIZE, Codec
 from sealtrail.errors import ContractError
+from sealtrail.token import is_encrypted
 
 KNOWN = 4096  # texts remembered of one field
 LONGEST_KNOWN = 256  # bytes
@@ -43,12 +46,29 @@ _Rule = Callable[[Any], str | None]
 _Locate = Callable[[bytes], Any]
 
 
+class Hole(NamedTuple):
+    """An encrypted value, for a token to take its place.
+
+    Attributes:
+        start, end: where it stands in the event's bytes, its length included.
+        path: as in `redaction.fields`. text: its encrypted form.
+        subject: as for `schemas.tokenized`; None where the value itself says whom it is about.
+    """
+
+    start: int
+    end: int
+    path: str
+    text: bytes
+    subject: bytes | None
+
+
 class Located(NamedTuple):
     """What sealing needs of an event.
 
     Attributes:
         actor: of actor.id; recipients: of message.recipient_count, 0 without a message.
         key: what stands in the fields that were asked for; equal keys, equal values in all of them.
+        holes: in the order in which they stand.
     """
 
     event_id: bytes
@@ -64,6 +84,7 @@ class Located(NamedTuple):
     stage: int | None
     recipients: int
     key: tuple[object, ...]
+    holes: list[Hole]
 
 
 _PICKED = {  # path: field of Located
@@ -314,8 +335,11 @@ class _Reader(Writer):
 
     def _marked(self, field: dict[str, Any], path: str, redact: Redact) -> Iterator[str]:
         """Text that was redacted."""
-        if redact in (Redact.OMIT, Redact.TOKENIZE):
+        if redact is Redact.OMIT:
             yield "if v: slow()"
+        elif redact is Redact.TOKENIZE:
+            yield "if v:"
+            yield from (f"    {line}" for line in self._encrypted(field, path))
         elif redact is Redact.HASH:
             yield self._look(lambda text: not text or is_hashed(text))
         elif "clearPaths" in field:
@@ -327,6 +351,10 @@ class _Reader(Writer):
             yield f"    {self._look(is_masked)}"
         else:
             yield self._look(is_masked)
+
+    def _encrypted(self, field: dict[str, Any], path: str) -> Iterator[str]:
+        """Lines for an encrypted value, `v`."""
+        yield "slow()"
 
 
 def _either(one: Callable[[str], bool], other: Callable[[str], object]) -> Callable[[str], bool]:
@@ -346,13 +374,38 @@ class _EventReader(_Reader):
         self._region = region.encode()
         self._start = str(HEADER_SIZE)
         self._names |= {"extensions": extensions, "suspicious": suspicious, "Located": Located._make, "NOTHING": _NOTHING}
+        self._names |= {"encrypted": is_encrypted, "hole": Hole._make}
+        self._identifying = {path: f"subject{n}" for n, path in enumerate(sorted(_identifying(self._document)))}
+        self._read: set[str] = set()  # leaves that lie behind
 
     def _opening(self) -> Iterator[str]:
         yield from super()._opening()
-        yield "key = []; w = key.append"
+        yield "key = []; w = key.append; holes = []"
+        for name in self._identifying.values():
+            yield f"{name} = b''"
         yield "correlation_id = stage = None; recipients = 0"
 
+    def _encrypted(self, field: dict[str, Any], path: str) -> Iterator[str]:
+        named = field.get("subjectField")
+        own = named == path.removesuffix("[]").rpartition(".")[2]
+        where = named if named is None or "." in named else f"{path.rpartition('.')[0]}.{named}".lstrip(".")
+        yield "if not encrypted(v.decode()): slow()"
+        if named is None:
+            subject = "b''"
+        elif own:
+            subject = "None"
+        elif where in self._identifying and where in self._read:
+            subject = f"{self._identifying[where]} or b''"
+        else:  # whom it is about stands further on
+            yield "slow()"
+            return
+        yield "k = len(v) << 1"
+        yield f"holes.append(hole((i - len(v) - (1 if k < 128 else 2), i, {path!r}, v, {subject})))"
+
     def _found(self, path: str) -> Iterator[str]:
+        self._read.add(path)
+        if path in self._identifying:
+            yield f"{self._identifying[path]} = v"
         name = _PICKED.get(path) or _ASKED.get(path)
         if name is not None:
             yield f"{name} = v"
@@ -360,6 +413,9 @@ class _EventReader(_Reader):
             yield "w(v)"
 
     def _null(self, schema: Any, path: str) -> Iterator[str]:
+        for identifying, name in self._identifying.items():
+            if identifying == path or identifying.startswith(f"{path}."):
+                yield f"{name} = b''"  # of another item
         if path in self._asked:
             yield "w(None)"
         elif any(asked.startswith(f"{path}.") for asked in self._asked):
@@ -387,8 +443,18 @@ class _EventReader(_Reader):
         yield f"if not actor and kind != {2 * kinds.index('SYSTEM')}: slow()"
         yield f"if fields and status == {2 * statuses.index('NONE')}: slow()"
         yield "if suspicious(b): slow()"
-        names = ", ".join(Located._fields[:-1])
-        yield f"return Located(({names}, tuple(key)))"
+        names = ", ".join(Located._fields[:-2])
+        yield f"return Located(({names}, tuple(key), holes))"
+
+
+def _identifying(document: dict[str, Any]) -> set[str]:
+    """The paths of the leaves that say whom a tokenised value is about."""
+    found = set()
+    for leaf in field_tree(json.dumps(document)).leaves():
+        named = leaf.marks.subject_field if leaf.marks is not None else None
+        if named is not None:
+            found.add(named if "." in named else f"{leaf.path.rpartition('.')[0]}.{named}".lstrip("."))
+    return found
 
 
 def symbols_at(document: Mapping[str, Any], path: str) -> list[str]:

@@ -271,11 +271,11 @@ def _fields_read(rules: tuple[_Rule, ...]) -> set[str]:
 
 @cache
 def event_fields() -> frozenset[str]:
-    """The path, without `[]`, of every leaf that a rule may read: no extension's payload, nothing that is omitted."""
+    """The path, without `[]`, of every leaf that a rule may read: no extension's payload, nothing omitted or tokenised."""
     return frozenset(
         leaf.path.replace("[]", "")
         for leaf in field_tree(AUDIT_EVENT.text).leaves()
-        if leaf.marks is not None and not leaf.marks.extension and leaf.marks.redact is not Redact.OMIT
+        if leaf.marks is not None and not leaf.marks.extension and leaf.marks.redact not in (Redact.OMIT, Redact.TOKENIZE)
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 from typing import Any
 
@@ -16,13 +17,14 @@ from schemas.contract import Contract
 from schemas.locator import KNOWN, Located, Locator, _remembered, symbols_at
 from schemas.net import Net
 from schemas.policy import event_fields
-from schemas.redact import RedactionCheck, Redactor, mask
+from schemas.redact import RedactionCheck, Redactor, hash_value, mask
 from schemas.registry import AUDIT_EVENT, packaged_registry
 from schemas.secrets import suspicious
 from schemas.sigma import values_at
 from schemas.tokenized import Tokenized
-from sealtrail.avro import HEADER_SIZE
+from sealtrail.avro import HEADER_SIZE, Codec
 from sealtrail.errors import ContractError, SealtrailError
+from sealtrail.token import FieldCipher
 from tests.strategies import GITHUB, encodings, events, github_extensions, minimal_event
 from tests.test_contract import full_event
 
@@ -76,7 +78,8 @@ def held(data: bytes) -> Located | None:
     found, event = LOCATE(data), oracle(data)
     if found is not None:
         assert event is not None, "let through what the oracle does not let through as it is"
-        assert {name: value for name, value in found._asdict().items() if name != "key"} == picked(event)
+        assert {name: value for name, value in found._asdict().items() if name not in ("key", "holes")} == picked(event)
+        assert not found.holes
     return found
 
 
@@ -225,3 +228,66 @@ def test_what_is_remembered_of_a_field_is_bounded() -> None:
     with pytest.raises(Exception):  # noqa: B017 - private to the module
         look(b"b")
     assert b"b" not in known
+
+
+# -- encrypted values
+
+
+def _leaf(name: str, kind: object = "string", **marks: object) -> dict[str, object]:
+    return {"name": name, "type": kind, "doc": "x", **marks}
+
+
+TEXT = ["null", "string"]
+TOKEN = {"dataClass": "personal", "redact": "tokenize", "default": None}
+HASH = {"dataClass": "personal", "redact": "hash"}
+PEOPLE = _leaf("people", {"type": "array", "items": {"type": "record", "name": "Person", "fields": [
+    _leaf("id", TEXT, **HASH, default=None), _leaf("login", TEXT, **TOKEN, subjectField="id"),
+    _leaf("address", TEXT, **TOKEN, subjectField="address"), _leaf("name", TEXT, **TOKEN),
+    _leaf("manager", TEXT, **TOKEN, subjectField="actor.id"), _leaf("late", TEXT, **TOKEN, subjectField="after"),
+    _leaf("after", TEXT, **HASH, default=None),
+]}})  # fmt: skip
+WITH_PEOPLE = Codec(json.dumps({**SCHEMA, "fields": [*SCHEMA["fields"], PEOPLE]}))
+LOCATE_PEOPLE = Locator(REGISTRY, REGION, ASKED, WITH_PEOPLE)
+WALK_PEOPLE = Tokenized(REGISTRY, WITH_PEOPLE)
+A_HASH = hash_value(bytes(32), "ada")
+PERSON = st.fixed_dictionaries({
+    "id": st.sampled_from([None, "", A_HASH]),
+    "after": st.sampled_from([None, A_HASH]),
+    **{name: st.sampled_from([None, "", "ada", "b" * 60, "ü" * 300]) for name in ("login", "address", "name", "manager")},
+    "late": st.sampled_from([None, None, None, "ada"]),
+})  # fmt: skip
+
+
+@settings(max_examples=60)
+@given(events(), st.lists(PERSON, max_size=4))
+def test_encrypted_values_are_located_with_whom_they_are_about(event: dict[str, Any], people: list[dict[str, Any]]) -> None:
+    event = {**redacted(event), "people": people}
+    numbers = itertools.count()
+    cipher = FieldCipher(bytes(32))
+    event = WALK_PEOPLE(event, lambda path, text, _: cipher.encrypt(3, next(numbers), bytes(16), path, text.encode()).decode())
+    data = WITH_PEOPLE.encode(event)
+    found = LOCATE_PEOPLE(data)
+    if found is None:
+        assert (
+            any(person["late"] for person in people)
+            or oracle(AUDIT_EVENT.encode({k: v for k, v in event.items() if k != "people"})) is None
+        )
+        return
+    told = [(h.path, h.text.decode(), h.text.decode() if h.subject is None else h.subject.decode()) for h in found.holes]
+    assert told == [(v.path, v.text, v.subject) for v in WALK_PEOPLE.values(event)]
+    parts, at = [], 0
+    for hole in found.holes:
+        parts += [data[at : hole.start], b"\x06tok"]
+        at = hole.end
+    assert b"".join([*parts, data[at:]]) == WITH_PEOPLE.encode(WALK_PEOPLE(event, lambda *_: "tok"))
+
+
+def test_a_value_that_is_not_encrypted_is_for_the_oracle() -> None:
+    event = {
+        **redacted(minimal_event()),
+        "people": [dict.fromkeys(("id", "login", "address", "name", "manager", "late", "after"))],
+    }
+    assert LOCATE_PEOPLE(WITH_PEOPLE.encode(event)) is not None
+    for text in ("ada", "enc_", "enc_" + "ü" * 30, "tok_0011223344556677_" + "A" * 30):
+        event["people"][0]["name"] = text
+        assert LOCATE_PEOPLE(WITH_PEOPLE.encode(event)) is None
