@@ -143,16 +143,16 @@ def _slow(_: object = None) -> Any:
 
 def _number(data: bytes, at: int, bits: int) -> tuple[int, int]:
     """A zig-zag varint of at most `bits` + 1 bits in its shortest form, and the position after it."""
-    end = at
-    while data[end] > 0x7F:
+    byte, value, shift, end = data[at], 0, 0, at + 1
+    while byte > 0x7F:
+        value |= (byte & 0x7F) << shift
+        shift += 7
+        byte = data[end]
         end += 1
-    rest = 0
-    for position in range(end, at - 1, -1):
-        rest = rest << 7 | data[position] & 0x7F
-    value = rest >> 1 ^ -(rest & 1)
-    if number(value, bits) != data[at : end + 1]:
-        raise _SlowError
-    return value, end + 1
+    value |= byte << shift
+    if (not byte and shift) or value >> bits + 1:
+        raise _SlowError  # over-long, or too large
+    return value >> 1 ^ -(value & 1), end
 
 
 def _remembered(passes: Callable[[str], bool]) -> tuple[set[bytes], Callable[[bytes], None]]:
