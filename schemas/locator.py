@@ -147,6 +147,8 @@ def _number(data: bytes, at: int, bits: int) -> tuple[int, int]:
     while byte > 0x7F:
         value |= (byte & 0x7F) << shift
         shift += 7
+        if shift > 63:
+            raise _SlowError  # a megabyte of them must not make a number of a megabyte
         byte = data[end]
         end += 1
     value |= byte << shift

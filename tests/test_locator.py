@@ -210,6 +210,16 @@ def test_another_region_another_schema_and_an_opening_are_for_the_oracle() -> No
         assert LOCATE(other) is None
 
 
+def test_a_number_without_an_end_costs_no_more_than_its_ten_bytes() -> None:
+    event = redacted(minimal_event())
+    good = AUDIT_EVENT.encode(event)
+    at = good.index(event["emitter"]["epoch"]) + 16
+    for filling in (b"\xff", b"\x80"):
+        assert LOCATE(good[:at] + filling * 1_000_000 + good[at:]) is None
+    for number in (-1, 2**62, 2**63 - 1, -(2**63)):
+        held(AUDIT_EVENT.encode({**event, "emitter": {**event["emitter"], "seq": number}}))
+
+
 def test_a_secret_anywhere_is_for_the_oracle() -> None:
     event = redacted(minimal_event(reason="x"))
     event["reason"] = mask("my key is AKIA" + "IOSFODNN7EXAMPLE")
