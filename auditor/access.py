@@ -5,8 +5,9 @@
         … read; what may be shown: access.classes, access.tenant
 
 - Which classes are shown follows from the policy's `readers`: the role of this reader (setting `reader_role`) and the purpose
-  that the person states. Nothing allowed, or a tenant that this reader is not for: the refusal is sealed as DENIED, and
-  ContractError ends the command. Without that tenant's hash key it is an event of the deployment's, which names the tenant.
+  that the person states; in which of them tokens are revealed, from their `reveal`. Nothing allowed, or a tenant that this
+  reader is not for: the refusal is sealed as DENIED, and ContractError ends the command. Without that tenant's hash key it is
+  an event of the deployment's, which names the tenant.
 - An access whose event is not sealed in time is an access that did not happen: TransientError, nothing is shown.
 - The event says who, what for, of which tenant, which classes, in which fields was looked. What was looked *for* stands in it
   as an HMAC under the tenant's hash key: the same question can be recognised, not read.
@@ -31,7 +32,7 @@ from keystore import Keystore
 from producers.audit import AuditProducer
 from schemas.catalogue import topic_name
 from schemas.partitioner import partition_of
-from schemas.policy import Policy
+from schemas.policy import Policy, Roles
 from schemas.redact import hash_value, is_hashed
 from schemas.search_names import CLASSES
 from schemas.settings import Settings
@@ -50,13 +51,14 @@ class Act:
     """What somebody is about to read.
 
     Attributes:
-        name: of the event: trail.searched, trail.shown, trail.replayed, trail.exported.
+        name: of the event: trail.searched, trail.shown, trail.revealed, trail.replayed, trail.exported.
         what: the kind of the object: query, event, range.
         which: its identifier, or the question itself; hashed unless it is a UUID.
         where: the store that is read.
-        fields: names of the fields that the question looks at.
+        fields: names of the fields that the question looks at, or that are to be seen in clear.
         export: rows leave for a file.
         classes: only these are asked for; None for all.
+        reveal: what is tokenised is seen in clear.
     """
 
     name: str
@@ -68,6 +70,12 @@ class Act:
     ticket: str | None = None
     approver: str | None = None
     classes: frozenset[LogClass] | None = None
+    reveal: bool = False
+
+    @property
+    def verb(self) -> str:
+        """What it does with a record, for a refusal."""
+        return "reveal" if self.reveal else "see"
 
 
 class Access:
@@ -91,6 +99,7 @@ class Access:
         self._permitted = not settings.reader_tenant or self.tenant == settings.reader_tenant
         self._keystore = Keystore.open(settings.keys)
         self.classes = frozenset(c for c in CLASSES if self._permitted and self.may_see(c, self.tenant))
+        self._revealing = frozenset(c for c in self.classes if self.may_reveal(c, self.tenant))
         self._topic = topic_name(settings.topic_prefix, "audit.archive")
         self._emitter = AuditProducer(settings, SOURCE, INSTANCE)
         self._stated: bytes | None = None
@@ -111,14 +120,19 @@ class Access:
 
     def may_see(self, log_class: LogClass, tenant: str) -> bool:
         """Whether the policy lets this role see a tenant's events of a class for this purpose."""
-        return any(role == self.role and self.purpose in purposes for role, purposes in self.policy.readers(log_class, tenant))
+        return self._among(self.policy.readers(log_class, tenant))
+
+    def may_reveal(self, log_class: LogClass, tenant: str) -> bool:
+        """Whether it lets this role see in clear, for this purpose, what is tokenised in a tenant's events of a class."""
+        return self._among(self.policy.revealers(log_class, tenant))
 
     def classes_for(self, act: Act) -> frozenset[LogClass]:
-        """The classes that an act may show, of those it asks for; of an export, those that the policy lets leave for a file.
+        """The classes that an act may show, of those it asks for.
 
-        Some leave with an approver and a ticket only, some never.
+        Of one that reveals, those in which the policy lets this role do so for this purpose. Of an export, those that it lets
+        leave for a file: some leave with an approver and a ticket only, some never.
         """
-        shown = self.classes if act.classes is None else self.classes & act.classes
+        shown = self._asked(act)
         if not act.export:
             return shown
         allowed = {"allowed": True, "with-approval": bool(act.ticket and act.approver), "never": False}
@@ -154,11 +168,11 @@ class Access:
         """
         if self.classes_for(act):
             return
-        asked = self.classes if act.classes is None else self.classes & act.classes
-        if not self.classes:
-            raise self.refuse(act, f"may see nothing{'' if self._permitted else ' of this tenant'} for {self.purpose!r}")
+        asked = self._asked(act)
+        if not self._open_to(act):
+            raise self.refuse(act, f"may {act.verb} nothing{'' if self._permitted else ' of this tenant'} for {self.purpose!r}")
         if not asked:
-            raise self.refuse(act, f"may see nothing of these classes for {self.purpose!r}")
+            raise self.refuse(act, f"may {act.verb} nothing of these classes for {self.purpose!r}")
         if all(self.policy.classes[c].export == "never" for c in asked):
             raise self.refuse(act, "may export nothing of this: its classes never leave")
         raise self.refuse(act, "may export nothing of this without --ticket and --approver")
@@ -180,6 +194,16 @@ class Access:
         for part in parts:
             made.update(part)
         return made.digest()
+
+    def _among(self, roles: Roles) -> bool:
+        return any(role == self.role and self.purpose in purposes for role, purposes in roles)
+
+    def _open_to(self, act: Act) -> frozenset[LogClass]:
+        """The classes in which such an act is allowed, exports aside."""
+        return self._revealing if act.reveal else self.classes
+
+    def _asked(self, act: Act) -> frozenset[LogClass]:
+        return self._open_to(act) if act.classes is None else self._open_to(act) & act.classes
 
     @property
     def _tenant_or_deployment(self) -> str:

@@ -10,6 +10,7 @@ from auditor.commands import archive, emit, hold, keys, policy, run, schema
 from auditor.commands.export import export
 from auditor.commands.prove import prove
 from auditor.commands.replay import replay_command
+from auditor.commands.reveal import reveal
 from auditor.commands.search import search
 from auditor.commands.show import show
 from auditor.commands.verify import verify
@@ -34,6 +35,7 @@ def build() -> typer.Typer:
     app.command("search")(search)
     app.command("replay")(replay_command)
     app.command("show")(show)
+    app.command("reveal")(reveal)
     app.command("prove")(prove)
     app.command("export")(export)
     for point in sorted(entry_points(group="sealtrail.commands"), key=lambda p: p.name):

@@ -63,7 +63,7 @@ def look(settings: Settings, act: Act, purpose: str, prefix: str, use: Callable[
         if found is None:
             return None
         if not access.shows(act, found.seal.log_class, found.tenant):
-            raise access.refuse(act, f"may not see this record for {purpose!r}")
+            raise access.refuse(act, f"may not {act.verb} this record for {purpose!r}")
         return use(Looked(found, stated, indexed, access, source, keyring))
 
 

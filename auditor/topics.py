@@ -14,6 +14,7 @@ from processors.quarantine import QUARANTINED
 from schemas.registry import AUDIT_EVENT
 from sealtrail.avro import Codec
 from sealtrail.seal import SEALED_EVENT
+from sealtrail.token import SUBJECT_KEY
 
 
 def _packaged(name: str) -> Codec:
@@ -29,6 +30,7 @@ VALUES: Mapping[str, Codec] = MappingProxyType(
         "audit.quarantine": QUARANTINED,
         "audit.sources": sequence._STATE,
         "audit.activity": _packaged("activity"),
+        "audit.subject-keys": SUBJECT_KEY,
         "audit.detect-matches": _packaged("match"),
         "audit.dead-letters": _packaged("dead_letter"),
         "audit.holds": _packaged("hold"),

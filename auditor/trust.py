@@ -1,8 +1,12 @@
-"""What a reader of the archive holds from outside it, by its settings: the root's public key, and what opens contents."""
+"""What a reader of the archive holds from outside it, by its settings: the root's public key, what opens contents.
+
+And, for who reveals, what opens the keys of a tenant's people.
+"""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 
 from keystore import Keystore, Signer, load_keyring, load_root, signer_of
 from schemas.settings import Settings
@@ -13,6 +17,7 @@ from sealtrail.note import NoteKey
 
 AUDITOR = "auditor"
 TENANT_DATA = "tenant-data-"
+TENANT_SUBJECT = "tenant-subject-"
 
 
 def root_of(settings: Settings) -> NoteKey:
@@ -43,5 +48,14 @@ def openers_of(settings: Settings) -> Openers:
     if not settings.keys:
         return {}
     keystore = Keystore.open(settings.keys)
-    openers = [keystore.opener(name) for name in keystore.names() if name.startswith(TENANT_DATA)]
-    return {opener.key_id: opener.open for opener in openers}
+    return _by_id(keystore, (name for name in keystore.names() if name.startswith(TENANT_DATA)))
+
+
+def subject_openers_of(settings: Settings, tenant: str) -> Openers:
+    """What opens the keys of a tenant's people, every generation of it that is held. Raises ConfigError."""
+    keystore = Keystore.open(settings.keys)
+    return _by_id(keystore, keystore.generations(f"{TENANT_SUBJECT}{tenant}"))
+
+
+def _by_id(keystore: Keystore, names: Iterable[str]) -> Openers:
+    return {opener.key_id: opener.open for opener in map(keystore.opener, names)}

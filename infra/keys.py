@@ -6,8 +6,10 @@
     <state>/keys/certs/<name>.cert    every certificate, public
 
 Who holds what is HOLDERS, after the table in the design: a sealer key and an archive key stand alone, and `holds`, `reader`
-and `verifier` alone have the key of their own source beside the auditor's (ADR 8). Keys that exist stay; a new tenant or source
-gets new ones at the next `up`. What follows a key or ends it: `sealtrail keys`, here as anywhere.
+and `verifier` alone have the key of their own source beside the auditor's (ADR 8). The sealer makes tokens, with `tenant-index`
+and the public half of `tenant-subject`; the reader, who has the private half, reveals them. Keys that exist stay; what a new
+tenant or source needs, or a stack that an earlier version made lacks, is made at the next `up`. What follows a key or ends it:
+`sealtrail keys`, here as anywhere.
 
 Not here: how keys are used (`keystore`), and TLS (`infra.pki`).
 """
@@ -59,15 +61,20 @@ def key_pairs(tenants: Iterable[str], authority: str = AUTHORITY) -> tuple[KeyPa
     ]
     for tenant in (*tenants, DEPLOYMENT_TENANT):
         pairs.append(KeyPair(Role.TENANT_DATA, tenant, f"tenant-data-{tenant}", ("verifier", "reader")))
+        pairs.append(KeyPair(Role.TENANT_SUBJECT, tenant, f"tenant-subject-{tenant}", ("reader",)))
     return tuple(pairs)
 
 
 def symmetric_keys(tenants: Iterable[str]) -> Mapping[str, tuple[str, ...]]:
     """File name and holders of every symmetric key."""
-    hashes = {f"tenant-hash-{tenant}": tuple(s for s in SOURCES if s not in OF_THE_DEPLOYMENT) for tenant in tenants}
-    hashes[f"tenant-hash-{DEPLOYMENT_TENANT}"] = SOURCES
-    hashes |= {f"spool-{source}": (source,) for source in SOURCES}
-    return {**hashes, "disclosure": ("sealer", "verifier", "reader")}
+    of_tenants = tuple(source for source in SOURCES if source not in OF_THE_DEPLOYMENT)
+    hashing = {**dict.fromkeys(tenants, of_tenants), DEPLOYMENT_TENANT: SOURCES}
+    return {
+        **{f"tenant-hash-{tenant}": holders for tenant, holders in hashing.items()},
+        **{f"tenant-index-{tenant}": ("sealer",) for tenant in hashing},
+        **{f"spool-{source}": (source,) for source in SOURCES},
+        "disclosure": ("sealer", "verifier", "reader"),
+    }
 
 
 def ensure(places: Places, now: datetime, *, tenants: Iterable[str] = TENANTS, authority: str = AUTHORITY) -> None:

@@ -16,6 +16,8 @@ from importlib import resources
 from typing import Any
 
 from processors.sequence import RunState
+from schemas.locator import Located, symbols_at
+from schemas.registry import AUDIT_EVENT
 from sealtrail.avro import Codec
 from sealtrail.session import Run
 
@@ -42,6 +44,7 @@ def decode_activity(value: bytes) -> dict[str, Any]:
     return ACTIVITY.decode(value)
 
 
+RESULTS, STAGES = (symbols_at(json.loads(AUDIT_EVENT.text), path) for path in ("result", "message.stage"))
 _Row = tuple[str, dict[str, Any]]  # which list of the record, and the row
 
 
@@ -50,8 +53,11 @@ class Activity:
 
     def __init__(self) -> None:
         self._runs: dict[bytes, list[Any]] = {}  # state key -> [run, events, refused]
-        self._actors: dict[tuple[str, str, str, str], int] = {}
+        self._actors: dict[tuple[str, str, str, str], list[int]] = {}  # -> [events]
         self._lineages: dict[tuple[str, str, str], list[int]] = {}  # -> [events, recipients]
+        # The rows of those two by the bytes of what was located: result and stage as Avro has them.
+        self._acted: dict[tuple[bytes, bytes, bytes, int], list[int]] = {}
+        self._passed: dict[tuple[bytes, bytes, int], list[int]] = {}
         self._leaks: dict[tuple[str, str, str, str], list[int]] = {}  # -> [events, first seq, last seq]
 
     def heard(self, key: bytes, run: Run, *, refused: bool) -> None:
@@ -65,12 +71,30 @@ class Activity:
         """One event that was sealed."""
         tenant = event["tenant"]
         actor = (tenant, event["actor"]["id"], event["event_name"], event["result"])
-        self._actors[actor] = self._actors.get(actor, 0) + 1
+        self._actors.setdefault(actor, [0])[0] += 1
         message, lineage = event["message"], event["correlation_id"]
         if message is not None and lineage is not None:
             counts = self._lineages.setdefault((tenant, lineage, message["stage"]), [0, 0])
             counts[0] += 1
             counts[1] += message["recipient_count"]
+
+    def located(self, found: Located) -> None:
+        """As `event`, of one that was located: the same rows, found by the bytes."""
+        tenant, name = found.tenant, found.event_name
+        acted = (tenant, found.actor, name, found.result)
+        row = self._acted.get(acted)
+        if row is None:
+            actor = (tenant.decode(), found.actor.decode(), name.decode(), RESULTS[found.result >> 1])
+            row = self._acted[acted] = self._actors.setdefault(actor, [0])
+        row[0] += 1
+        if found.stage is not None and found.correlation_id is not None:
+            passed = (tenant, found.correlation_id, found.stage)
+            counts = self._passed.get(passed)
+            if counts is None:
+                lineage = (tenant.decode(), found.correlation_id.decode(), STAGES[found.stage >> 1])
+                counts = self._passed[passed] = self._lineages.setdefault(lineage, [0, 0])
+            counts[0] += 1
+            counts[1] += found.recipients
 
     def leak(self, run: Run, field: str, shape: str, seq: int) -> None:
         """What one event held that its application should have redacted.
@@ -116,7 +140,7 @@ class Activity:
             missing = sum(last - first + 1 for first, last in state.holes)
             who = {"source": run.source, "instance": run.instance, "epoch": run.epoch}
             rows.append(("emitters", {**who, **told, "missing": missing}))
-        for (tenant, actor, name, result), events in self._actors.items():
+        for (tenant, actor, name, result), (events,) in self._actors.items():
             told = {"actor": actor, "event_name": name, "result": result, "events": events}
             rows.append(("actors", {"tenant": tenant, **told}))
         for (tenant, lineage, stage), (events, recipients) in self._lineages.items():

@@ -10,6 +10,7 @@ from processors.authenticate import Authenticate
 from processors.decode import Decode
 from processors.keys import SealerKeys
 from processors.pipeline import Pipeline
+from processors.quick import Quick
 from schemas.catalogue import topic_name
 from schemas.contract import Contract
 from schemas.net import Net
@@ -17,6 +18,7 @@ from schemas.policy import Policy
 from schemas.redact import RedactionCheck
 from schemas.registry import packaged_registry
 from schemas.settings import Settings
+from schemas.tokenized import Tokenized
 from sealtrail.session import audience_of
 
 
@@ -30,7 +32,7 @@ def pipeline_of(settings: Settings, keys: SealerKeys | None = None, *, clock: Ca
         ConfigError: naming what is missing among settings, keys, certificates and policy.
     """
     held = keys or SealerKeys(settings, clock)
-    registry = packaged_registry()
+    registry, policy = packaged_registry(), Policy.load(settings.policy)
     topic = topic_name(settings.topic_prefix, "audit.raw")
     return Pipeline(
         decode=Decode(registry),
@@ -40,7 +42,10 @@ def pipeline_of(settings: Settings, keys: SealerKeys | None = None, *, clock: Ca
         contract=Contract(registry, region=settings.region),
         redaction=RedactionCheck(registry),
         net=Net(registry),
-        policy=Policy.load(settings.policy),
+        tokenized=Tokenized(registry),
+        tenant_keys=held.tenant_keys,
+        policy=policy,
+        quick=Quick(registry, settings.region, policy),
         quarantine=held.quarantine,
         sealer=held.sealer,
         region=settings.region,

@@ -8,24 +8,24 @@ keyring stays what it was: a source that was certified a moment ago is not refus
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TypeVar
 
 from processors.records import RawRecord, Rejection
 from schemas.head import Head
+from schemas.locator import Located
 from schemas.partitioner import partition_of
 from sealtrail.certificate import Certificate, Role
 from sealtrail.errors import EvidenceError, TransientError
 from sealtrail.keyring import Keyring
 from sealtrail.seal import Reason
 from sealtrail.session import RUN_SESSION, Run, RunSession, mac_key, record_mac, unwrap_session_key, verify_session
+from sealtrail.token import FieldCipher
 
-CACHE_SIZE = 4096  # sessions; under 1 KiB each
+CACHE_SIZE = 4096  # sessions; some 2 KiB each
 FAILED_SIZE = 1024
 FAILED_S = 5.0  # for so long at most a header that failed is refused unseen
 MAX_HEADER = 2048  # bytes of st-session; ours are some 350
@@ -33,11 +33,27 @@ Open = Callable[[bytes, bytes], bytes]
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class _Session:
-    session: RunSession
-    certificate: Certificate
-    mac_key: bytes
+class Session:
+    """A run's session that was verified and opened. Told apart by identity."""
+
+    __slots__ = ("certificate", "cipher", "key", "key_id", "mac_key", "partitions", "run", "said")
+
+    def __init__(self, session: RunSession, certificate: Certificate, session_key: bytes) -> None:
+        self.run = session.run
+        self.key_id = session.key_id
+        self.certificate = certificate
+        self.mac_key = mac_key(session_key)
+        self.cipher = FieldCipher(session_key)
+        self.key = self.run.key.encode()  # of its records
+        self.said = (self.run.source.encode(), self.run.instance.encode(), self.run.epoch)
+        self.partitions: dict[int, int] = {}  # where its records belong, by how many partitions there are
+
+    def partition(self, partitions: int) -> int:
+        """Where its records belong."""
+        found = self.partitions.get(partitions)
+        if found is None:
+            found = self.partitions[partitions] = partition_of(self.key, partitions)
+        return found
 
 
 class Authenticate:
@@ -68,7 +84,7 @@ class Authenticate:
         self._audience = audience
         self._topic = topic
         self._monotonic = monotonic
-        self._known: OrderedDict[bytes, _Session] = OrderedDict()
+        self._known: OrderedDict[bytes, Session] = OrderedDict()
         self._failed: OrderedDict[bytes, tuple[float, str]] = OrderedDict()
 
     def renew(self, keyring: Keyring, openers: Mapping[bytes, Open]) -> None:
@@ -81,8 +97,8 @@ class Authenticate:
     def _take(self, keyring: Keyring) -> None:
         self._keyring = keyring
         self._failed.clear()
-        for digest in [d for d, known in self._known.items() if keyring.ended(known.session.key_id)]:
-            del self._known[digest]
+        for header in [h for h, known in self._known.items() if keyring.ended(known.key_id)]:
+            del self._known[header]
 
     def __call__(self, record: RawRecord, head: Head, partition: int, partitions: int) -> Run:
         header, mac = record.header("st-session"), record.header("st-mac")
@@ -92,35 +108,65 @@ class Authenticate:
             raise Rejection(Reason.NOT_AUTHENTIC, f"st-session of {len(header)} bytes; at most {MAX_HEADER}")
         known = self._session(header, record.appended_ms / 1000)
         run = Run(head.source, head.instance, head.epoch)
-        if known.session.run != run:
+        if known.run != run:
             raise Rejection(Reason.NOT_AUTHENTIC, "emitter is not the run that the session states")
         if not known.certificate.covers(record.appended_ms / 1000):
             raise Rejection(Reason.NOT_AUTHENTIC, "the source's certificate was not valid then")
         if head.seq < 0 or not hmac.compare_digest(mac, record_mac(known.mac_key, self._topic, head.seq, record.value)):
             raise Rejection(Reason.NOT_AUTHENTIC, "st-mac does not match the record")
-        if record.key != run.key.encode() or partition_of(record.key, partitions) != partition:
+        if record.key != known.key or known.partition(partitions) != partition:
             raise Rejection(Reason.NOT_AUTHENTIC, "its key is not its emitter's, or belongs on another partition")
         return run
 
-    def _session(self, header: bytes, time_s: float) -> _Session:
-        digest = hashlib.sha256(header).digest()
-        found = self._known.get(digest)
+    def quickly(self, record: RawRecord, found: Located, partition: int, partitions: int) -> Session | None:
+        """The session of a record that is authentic; None: it is not, or its session is not known yet."""
+        header = mac = None
+        for name, value in record.headers:
+            if name == "st-session":
+                if header is not None:
+                    return None
+                header = value
+            elif name == "st-mac":
+                if mac is not None:
+                    return None
+                mac = value
+        if header is None or mac is None:
+            return None
+        known = self._known.get(header)
+        if (
+            known is None
+            or known.said != (found.source, found.instance, found.epoch)
+            or record.key != known.key
+            or known.partition(partitions) != partition
+            or not known.certificate.covers(record.appended_ms / 1000)
+            or not hmac.compare_digest(mac, record_mac(known.mac_key, self._topic, found.seq, record.value))
+        ):
+            return None
+        self._known.move_to_end(header)
+        return known
+
+    def cipher(self, record: RawRecord) -> FieldCipher:
+        """What opens the fields that the record's application encrypted; of a record that was just shown to be authentic."""
+        return self._session(record.header("st-session") or b"", record.appended_ms / 1000).cipher
+
+    def _session(self, header: bytes, time_s: float) -> Session:
+        found = self._known.get(header)
         if found is not None:
-            self._known.move_to_end(digest)
+            self._known.move_to_end(header)
             return found
         keyring = self._load()
         if keyring is not self._keyring:  # its source may have been certified since
             self._take(keyring)
         now = self._monotonic()
-        failed = self._failed.get(digest)
+        failed = self._failed.get(header)
         if failed is not None and now - failed[0] < FAILED_S:
             raise Rejection(Reason.NOT_AUTHENTIC, failed[1])
         verified = self._verify(header, time_s)
         if isinstance(verified, str):
             if not self._outdated(header, time_s):  # another record's time may be within the certificate's
-                _remember(self._failed, digest, (now, verified), FAILED_SIZE)
+                _remember(self._failed, header, (now, verified), FAILED_SIZE)
             raise Rejection(Reason.NOT_AUTHENTIC, verified)
-        _remember(self._known, digest, verified, CACHE_SIZE)
+        _remember(self._known, header, verified, CACHE_SIZE)
         return verified
 
     def _outdated(self, header: bytes, time_s: float) -> bool:
@@ -137,7 +183,7 @@ class Authenticate:
         newest = self._keyring.newest(Role.PIPELINE, time_s, lambda certificate: certificate.speaks_for(part))
         return newest is not None and newest.key_id == pipeline_key
 
-    def _verify(self, header: bytes, time_s: float) -> _Session | str:
+    def _verify(self, header: bytes, time_s: float) -> Session | str:
         try:
             session = verify_session(header, self._keyring, time_s)
             certificate = self._keyring.find(session.key_id, Role.SOURCE)
@@ -155,7 +201,7 @@ class Authenticate:
             key = unwrap_session_key(session, open_)
         except EvidenceError as error:
             return str(error)
-        return _Session(session, certificate, mac_key(key))
+        return Session(session, certificate, key)
 
 
 def _remember(cache: OrderedDict[bytes, T], key: bytes, value: T, size: int) -> None:

@@ -7,30 +7,32 @@ the newest seal is held back until then. `ChainHead` is all that the next transa
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
+from schemas.policy import retain_until
 from sealtrail.certificate import Certificate
 from sealtrail.seal import (
-    DEPLOYMENT_TENANT,
     ZERO_DIGEST,
-    Content,
     Kind,
     LogClass,
     Reason,
     Route,
-    Seal,
-    SealedEvent,
+    SealWriter,
     Signature,
-    encode_seal,
-    encode_sealed_event,
+    content_digest,
     leaf_hash,
     scope,
     scope_key,
     seal_message,
+    seal_words,
+    sealed_event_bytes,
 )
 
 MAX_SCOPE_KEYS = 65_536  # tenants a chain; 32 bytes each and the name
+SALT_SIZE = 16
+SALTS = 64  # drawn at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,28 +46,33 @@ class ChainHead:
     sealed_at_us: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """What one seal is to say, before it has a place in the chain."""
+class Plan(NamedTuple):
+    """What the seals of one sort have in common within a transaction: made once, by `ChainWriter.plan`.
 
-    kind: Kind
-    content: Content
+    Attributes:
+        words: of a seal that is not signed, and of one that is.
+        sign: whether the policy asks for a signature; the last seal has one in any case.
+        outputs: lists that take the sealed event.
+    """
+
+    words: tuple[bytes, bytes]
+    sign: bool
+    retain_until_ms: int
+    scope_key: bytes
+    policy: bytes
+    content_schema: bytes
+    outputs: tuple[list[bytes], ...]
+
+
+class _Held(NamedTuple):
+    """A seal that is not linked yet."""
+
+    plan: Plan
+    event_id: bytes
+    salt: bytes
+    content: bytes
     source_offset: int
     source_count: int
-    retain_until_ms: int
-    routes: Route
-    reason: Reason = Reason.NONE
-    log_class: LogClass = LogClass.NONE
-    tenant: str = DEPLOYMENT_TENANT
-    sign: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Linked:
-    """A sealed event in its place, as bytes for the outputs that its seal names."""
-
-    value: bytes
-    routes: Route
 
 
 class Sealer:
@@ -95,14 +102,14 @@ class Sealer:
         """Whether what is sealed at that time can be archived: the key did not end, and its certificate covers the time."""
         return not self._ended and self.certificate.covers(time_s)
 
-    def scope(self, tenant: str, chain: str, seq: int) -> bytes:
-        """The scope field of a tenant's seal."""
+    def scope_key(self, tenant: str, chain: str) -> bytes:
+        """The key of a tenant's scopes in a chain."""
         key = self._scope_keys.get((tenant, chain))
         if key is None:
             if len(self._scope_keys) >= MAX_SCOPE_KEYS:
                 self._scope_keys.clear()
             key = self._scope_keys[tenant, chain] = scope_key(self._disclosure, tenant, chain)
-        return scope(key, seq)
+        return key
 
     def signature(self, leaf: bytes) -> Signature:
         """The sealer's signature of a leaf hash."""
@@ -110,73 +117,102 @@ class Sealer:
 
 
 class ChainWriter:
-    """Appends entries to a chain for one transaction.
+    """Appends seals to a chain for one transaction, and writes the sealed events to the outputs of their routes.
 
     Args:
         head: where the chain stands.
         now_us: the sealer's clock; `sealed_at` never decreases even if it does.
+        outputs: by route, the list that takes sealed events.
+        random: cryptographic: n -> n bytes.
     """
 
-    def __init__(self, head: ChainHead, sealer: Sealer, now_us: int) -> None:
+    def __init__(
+        self,
+        head: ChainHead,
+        sealer: Sealer,
+        now_us: int,
+        outputs: Mapping[Route, list[bytes]],
+        random: Callable[[int], bytes],
+    ) -> None:
         self._head = head
+        self._chain = head.chain
         self._sealer = sealer
-        self._now_us = max(now_us, head.sealed_at_us)
-        self._held: Entry | None = None
-        self.linked: list[Linked] = []
-
-    @property
-    def next_offset(self) -> int:
-        """The first raw offset that no entry accounts for yet."""
-        held = self._held
-        return self._head.next_offset if held is None else held.source_offset + held.source_count
+        self.sealed_at_us = max(now_us, head.sealed_at_us)
+        self.next_offset = head.next_offset
+        self._seq = head.seq
+        self._prev = head.prev
+        self._outputs = outputs
+        self._writer = SealWriter(head.chain, self.sealed_at_us)
+        self._random = random
+        self._salts = b""
+        self._salted = 0
+        self._held: _Held | None = None
 
     @property
     def next_seq(self) -> int:
-        """The number of the seal that the next entry gets."""
-        return self._head.seq + (self._held is not None)
+        """The number of the seal that is appended next."""
+        return self._seq + (self._held is not None)
 
-    @property
-    def sealed_at_us(self) -> int:
-        """The time that this transaction's seals state."""
-        return self._now_us
+    def plan(
+        self,
+        kind: Kind,
+        reason: Reason,
+        log_class: LogClass,
+        routes: Route,
+        retain_ms: int,
+        tenant: str,
+        policy: bytes,
+        content_schema: bytes,
+        *,
+        sign: bool = False,
+    ) -> Plan:
+        """For seals of one sort. `retain_ms`: from the moment of sealing on."""
+        return Plan(
+            (
+                seal_words(kind, reason, log_class, routes, signed=False),
+                seal_words(kind, reason, log_class, routes, signed=True),
+            ),
+            sign,
+            retain_until(self.sealed_at_us, retain_ms),
+            self._sealer.scope_key(tenant, self._chain),
+            policy,
+            content_schema,
+            tuple(output for route, output in self._outputs.items() if routes & route),
+        )
 
-    def append(self, entry: Entry) -> None:
-        """Add an entry; it must account for exactly the next raw offsets."""
-        if entry.source_offset != self.next_offset:
-            raise ValueError(f"entry begins at raw offset {entry.source_offset}; {self.next_offset} is next")
-        self._link(last=False)
-        self._held = entry
+    def append(self, plan: Plan, event_id: bytes, content: bytes, source_offset: int, source_count: int) -> None:
+        """Add a seal; it must account for exactly the next raw offsets."""
+        if source_offset != self.next_offset:
+            raise ValueError(f"a seal that begins at raw offset {source_offset}; {self.next_offset} is next")
+        if self._held is not None:
+            self._link(self._held, last=False)
+        at = self._salted
+        if at == len(self._salts):
+            self._salts, at = self._random(SALTS * SALT_SIZE), 0
+        self._salted = at + SALT_SIZE
+        self._held = _Held(plan, event_id, self._salts[at : self._salted], content, source_offset, source_count)
+        self.next_offset = source_offset + source_count
 
     def finish(self) -> ChainHead:
-        """Sign and link the last entry; the head after it."""
-        self._link(last=True)
+        """Sign and link the last seal; the head after it, the one that was given if nothing was appended."""
+        if self._held is None:
+            return self._head
+        self._link(self._held, last=True)
         self._held = None
-        return self._head
+        return ChainHead(self._chain, self._seq, self._prev, self.next_offset, self.sealed_at_us)
 
-    def _link(self, *, last: bool) -> None:
-        entry, head = self._held, self._head
-        if entry is None:
-            return
-        signed = entry.sign or last
-        seal = encode_seal(
-            Seal(
-                prev=head.prev,
-                content_digest=entry.content.digest(),
-                scope=self._sealer.scope(entry.tenant, head.chain, head.seq),
-                kind=entry.kind,
-                reason=entry.reason,
-                log_class=entry.log_class,
-                signed=signed,
-                routes=entry.routes,
-                seq=head.seq,
-                source_offset=entry.source_offset,
-                source_count=entry.source_count,
-                sealed_at_us=self._now_us,
-                retain_until_ms=entry.retain_until_ms,
-                chain=head.chain,
-            )
-        )
+    def _link(self, held: _Held, *, last: bool) -> None:
+        plan, event_id, salt, content, source_offset, source_count = held
+        seq = self._seq
+        signed = plan.sign or last
+        digest = content_digest(salt, plan.policy, plan.content_schema, event_id, content)
+        in_scope = scope(plan.scope_key, seq)
+        words, until = plan.words[signed], plan.retain_until_ms
+        seal = self._writer.seal(self._prev, digest, in_scope, words, seq, source_offset, source_count, until)
         leaf = leaf_hash(seal)
         signature = self._sealer.signature(leaf) if signed else None
-        self.linked.append(Linked(encode_sealed_event(SealedEvent(seal, entry.content, signature)), entry.routes))
-        self._head = ChainHead(head.chain, head.seq + 1, leaf, entry.source_offset + entry.source_count, self._now_us)
+        value = sealed_event_bytes(seal, salt, plan.policy, plan.content_schema, event_id, content, signature)
+        for output in plan.outputs:
+            output.append(value)
+        self._prev = leaf
+        self._seq = seq + 1

@@ -19,6 +19,7 @@ from processors.authenticate import Open
 from processors.chain import Sealer as SealWriter
 from processors.pipeline import Pipeline
 from processors.quarantine import Quarantine
+from processors.tokens import NoTenantKeysError, TenantKeys
 from schemas.settings import Settings
 from sealtrail.certificate import Certificate, Role
 from sealtrail.errors import ConfigError
@@ -70,6 +71,16 @@ class SealerKeys:
     def quarantine(self) -> Quarantine:
         """What encrypts what is refused."""
         return Quarantine(self._quarantine_key)
+
+    def tenant_keys(self, tenant: str) -> TenantKeys:
+        """What making a key of one of its subjects takes. Raises NoTenantKeysError."""
+        newest = self.keyring.newest(Role.TENANT_SUBJECT, self._clock(), lambda certificate: certificate.name == tenant)
+        if newest is None:
+            raise NoTenantKeysError(f"no key tenant-subject-{tenant} is certified now")
+        try:
+            return TenantKeys(self._keystore.secret(f"tenant-index-{tenant}"), newest.public)
+        except ConfigError:
+            raise NoTenantKeysError(f"no key named tenant-index-{tenant} in the sealer's keystore") from None
 
     def renewed(self, pipeline: Pipeline) -> Pipeline:
         """The pipeline with the keys of now; itself, if nothing changed. Call it between transactions."""

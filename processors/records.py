@@ -40,13 +40,14 @@ class Batch:
 
 @dataclass(slots=True)
 class Outputs:
-    """What one transaction writes, by topic; `sources` are (key, value) of a compacted topic."""
+    """What one transaction writes, by topic; `sources` and `subject_keys` are (key, value) of a compacted topic."""
 
     archive: list[bytes] = field(default_factory=list)
     hot: list[bytes] = field(default_factory=list)
     siem: list[bytes] = field(default_factory=list)
     quarantine: list[bytes] = field(default_factory=list)
     sources: list[tuple[bytes, bytes]] = field(default_factory=list)
+    subject_keys: list[tuple[bytes, bytes]] = field(default_factory=list)
     activity: list[bytes] = field(default_factory=list)
     counts: Counter[tuple[Kind, Reason]] = field(default_factory=Counter)
     leaks: Counter[str] = field(default_factory=Counter)  # by shape; see `Activity.leak`

@@ -37,12 +37,13 @@ class Topics:
     siem: str
     quarantine: str
     sources: str
+    subject_keys: str
     activity: str
 
     @classmethod
     def of(cls, settings: Settings) -> Topics:
         """With the settings' prefix in front."""
-        names = ("raw", "archive", "hot", "siem", "quarantine", "sources", "activity")
+        names = ("raw", "archive", "hot", "siem", "quarantine", "sources", "subject-keys", "activity")
         return cls(*(topic_name(settings.topic_prefix, f"audit.{name}") for name in names))
 
 
@@ -51,7 +52,7 @@ class Places:
     """The partitions that one chain is written to."""
 
     topics: Topics
-    partition: int  # of raw, archive, sources and activity
+    partition: int  # of raw, archive, sources, subject-keys and activity
     hot: int
     siem: int
     quarantine: int
@@ -62,6 +63,7 @@ class Places:
         return [
             (t.archive, self.partition),
             (t.sources, self.partition),
+            (t.subject_keys, self.partition),
             (t.activity, self.partition),
             (t.hot, self.hot),
             (t.siem, self.siem),

@@ -50,6 +50,7 @@ FENCED_WAIT_S = 4.0  # above the heartbeat interval (2.5 s): by then the group h
 _log = structlog.get_logger()
 SEALED = Counter("sealtrail_sealer_seals", "Seals committed.", ["kind", "reason"])
 LEAKS = Counter("sealtrail_sealer_leaks", "Secrets overwritten and marked fields refused, in sealed records.", ["shape"])
+SUBJECT_KEYS = Counter("sealtrail_sealer_subject_keys", "Keys of data subjects made.")
 RESETS = Counter("sealtrail_sealer_resets", "Chains that went back to the fence.", ["cause"])
 STOPS = Counter("sealtrail_sealer_stops", "Chains stopped until a person has looked.")
 CHAINS = Gauge("sealtrail_sealer_chains", "Chains that this process owns and seals.")
@@ -224,6 +225,7 @@ class Chain:
         self._sealed_at = time.monotonic()
         for (kind, reason), count in outputs.counts.items():
             SEALED.labels(kind.lower(), reason.label).inc(count)
+        SUBJECT_KEYS.inc(len(outputs.subject_keys))
         for shape, count in outputs.leaks.items():
             LEAKS.labels(shape).inc(count)
         return True
@@ -449,6 +451,6 @@ def _placements(places: Places, outputs: Outputs) -> list[Placement]:
         (topics.activity, places.partition, outputs.activity),
     )
     placements = [Placement(topic, partition, [(None, v) for v in found]) for topic, partition, found in values if found]
-    if outputs.sources:
-        placements.append(Placement(topics.sources, places.partition, outputs.sources))
+    states = ((topics.sources, outputs.sources), (topics.subject_keys, outputs.subject_keys))
+    placements += [Placement(topic, places.partition, found) for topic, found in states if found]
     return placements

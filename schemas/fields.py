@@ -5,7 +5,10 @@
 Attributes of a leaf, beside Avro's own:
 
     dataClass     public | internal | personal | secret | content; every leaf has one
-    redact        omit | mask | hash; on personal, secret and content leaves, and only there; a secret is omitted
+    redact        omit | mask | hash | tokenize; on personal, secret and content leaves, and only there; a secret is omitted
+    subjectField  on a tokenised leaf: the text that says which person its value is about, so under whose key its token is
+                  made: a field of the same record, the leaf itself included; or, with a dot, a path from the event's
+                  root through records alone, in extensions too (`actor.id`). Without it: the tenant's residual subject
     pattern       on public and internal text, and only there: the regular expression that the whole text matches,
                   so that free text is never public or internal
     clearPaths, clearValues   on a masked leaf beside a `path`: where, and which, values need no mask
@@ -36,8 +39,11 @@ from sealtrail.errors import ContractError
 
 PRIMITIVES = frozenset({"boolean", "int", "long", "float", "double", "string", "bytes"})
 _AVRO_ATTRIBUTES = frozenset({"name", "type", "doc", "default", "order"})  # no aliases: a released name stays
-_LEAF_ATTRIBUTES = frozenset({"dataClass", "redact", "pattern", "extension", "clearPaths", "clearValues", "example"})
+_LEAF_ATTRIBUTES = frozenset(
+    {"dataClass", "redact", "pattern", "extension", "subjectField", "clearPaths", "clearValues", "example"}
+)
 _NAME = re.compile(r"[a-z_]{1,64}")  # so that a path always fits redaction.fields' own pattern
+_SUBJECT = re.compile(r"[a-z_]{1,64}(\.[a-z_]{1,64})*")
 
 
 class DataClass(StrEnum):
@@ -73,6 +79,7 @@ class Marks:
     clear_values: str | None = None
     extension: bool = False
     example: object = None
+    subject_field: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +154,35 @@ def lint(codec_text: str) -> None:
         ContractError: names the first such field.
     """
     field_tree(codec_text)
+
+
+def subject_problems(tree: Node, event: Node) -> Iterator[ContractError]:
+    """Every leaf of a schema whose subjectField has a dot and leads to nothing that identifies a person.
+
+    Args:
+        event: the event's own tree, at whose root such a path begins; `tree` itself, if it is the event's.
+    """
+    for leaf in tree.leaves():
+        path = leaf.marks.subject_field if leaf.marks is not None else None
+        if path is not None and "." in path and not _identifies(_at(event, path)):
+            yield ContractError(leaf.path, f"subjectField: {_NO_SUBJECT}")
+
+
+_NO_SUBJECT = "no text there that still identifies a person when it is redacted"
+
+
+def _at(node: Node | None, path: str) -> Node | None:
+    """What stands at a path through records alone."""
+    for name in path.split("."):
+        node = dict(node.fields).get(name) if node is not None and node.kind == "record" else None
+    return node
+
+
+def _identifies(node: Node | None) -> bool:
+    """Whether a leaf is one text, and redaction leaves different people different."""
+    if node is None or node.kind != "string" or node.marks is None:
+        return False
+    return node.marks.redact not in (Redact.OMIT, Redact.MASK)
 
 
 def _document(text: str) -> dict[str, object]:
@@ -241,11 +277,16 @@ class _Reader:
         return made
 
     def _check_siblings(self, record: Node) -> None:
-        """A leaf with clearPaths stands beside the `path` that they speak of."""
+        """A leaf with clearPaths stands beside the `path` that they speak of; a tokenised one beside whom it is about."""
         names = dict(record.fields)
-        for _, node in record.fields:
-            if node.marks is not None and node.marks.clear_paths and ("path" not in names or names["path"].kind != "string"):
+        for name, node in record.fields:
+            if node.marks is None:
+                continue
+            if node.marks.clear_paths and ("path" not in names or names["path"].kind != "string"):
                 self._broken(node.path, "clearPaths without a path beside it")
+            subject = node.marks.subject_field
+            if subject is not None and "." not in subject and subject != name and not _identifies(names.get(subject)):
+                self._broken(node.path, f"subjectField: {_NO_SUBJECT}")
 
     def _resolve(self, schema: object, path: str) -> Mapping[str, object]:
         """The definition of a type: a primitive, a complex one, or one that was named before."""
@@ -286,6 +327,11 @@ def _leaf_problems(path: str, kind: str, nullable: bool, field: Mapping[str, obj
         yield "clearPaths and clearValues go together, on a masked leaf"
     if not isinstance(clear_paths, list) or not all(isinstance(p, str) for p in clear_paths):
         yield "clearPaths is not a list of text"
+    subject = field.get("subjectField")
+    if subject is not None and redact != Redact.TOKENIZE:
+        yield "a subjectField belongs on tokenised text alone"
+    if subject is not None and not (isinstance(subject, str) and _SUBJECT.fullmatch(subject)):
+        yield "subjectField is neither a field's name nor a path of names"
     if not all(stated is None or _is_expression(stated) for stated in (pattern, clear_values)):
         yield "a pattern that is not a regular expression of RE2"
 
@@ -299,11 +345,9 @@ def _redaction_problems(kind: str, nullable: bool, field: Mapping[str, object]) 
             yield f"{data_class}, yet it names a redaction"
     elif redact is None:
         yield f"{data_class} without a redaction"
-    elif redact is Redact.TOKENIZE:
-        yield "tokenize does not exist yet; use hash, mask or omit"
     else:
         if data_class is DataClass.SECRET and redact is not Redact.OMIT:
-            yield "a secret is omitted, never masked or hashed"
+            yield "a secret is omitted, never masked, hashed or tokenised"
         if redact is Redact.OMIT and not nullable and kind in ("enum", "fixed"):
             yield "omit needs a type that can be empty"
         if redact is not Redact.OMIT and kind != "string":
@@ -320,6 +364,7 @@ def _marks(field: Mapping[str, object]) -> Marks | None:
     if data_class is None:
         return None
     pattern, values, paths = field.get("pattern"), field.get("clearValues"), field.get("clearPaths", [])
+    subject = field.get("subjectField")
     return Marks(
         data_class,
         _one_of(Redact, field.get("redact")),
@@ -328,6 +373,7 @@ def _marks(field: Mapping[str, object]) -> Marks | None:
         None if values is None else str(values),
         field.get("extension") is True,
         field.get("example"),
+        None if subject is None else str(subject),
     )
 
 

@@ -2,6 +2,7 @@
 
     public, internal     the secret becomes `[secret:<shape>]` if the field's pattern takes that, else the event is refused
     mask                 the whole value becomes `*`: the last characters that a mask shows may be the secret's
+    tokenize             the same, in plain text: in the application, and by `overwritten` in the sealer, which decrypts it
     hash, omit           nothing to do: what is there says nothing
 
 Extensions alike, by their own schema; bytes and fixed hold digests and ids. Used in the application before redaction, and in
@@ -25,6 +26,7 @@ from schemas.registry import AUDIT_EVENT, Registry
 from schemas.secrets import find, redact
 from sealtrail.avro import Codec
 from sealtrail.errors import ContractError
+from sealtrail.token import is_encrypted
 
 _Net = Callable[[Any, list["Leak"]], Any]
 
@@ -83,6 +85,12 @@ class Net:
         return made, tuple(dict.fromkeys(leaks))
 
 
+def overwritten(text: str) -> tuple[str, tuple[str, ...]]:
+    """A text that is masked or tokenised, `*` all through if it holds a secret; and the shapes found."""
+    hits = find(text)
+    return ("*" * len(text) if hits else text), tuple(hit.shape for hit in hits)
+
+
 def _net(node: Node, path: str) -> _Net | None:
     """The closure that looks through a value of this node's type, or None when no text below can hold a secret."""
     if node.kind == "record":
@@ -95,6 +103,8 @@ def _net(node: Node, path: str) -> _Net | None:
         return None
     if node.marks.redact is None:
         return _open(path + node.path, re.compile(node.marks.pattern or ""))
+    if node.marks.redact is Redact.TOKENIZE:
+        return _tokenized(path + node.path)
     return _masked(path + node.path) if node.marks.redact is Redact.MASK else None
 
 
@@ -137,10 +147,18 @@ def _masked(path: str) -> _Net:
     def net_masked(value: Any, leaks: list[Leak]) -> Any:
         if not isinstance(value, str):
             return value
-        hits = find(value)
-        if not hits:
-            return value
-        leaks += [Leak(path, hit.shape) for hit in hits]
-        return "*" * len(value)
+        made, shapes = overwritten(value)
+        leaks += [Leak(path, shape) for shape in shapes]
+        return made
 
     return net_masked
+
+
+def _tokenized(path: str) -> _Net:
+    masked = _masked(path)
+
+    def net_tokenized(value: Any, leaks: list[Leak]) -> Any:
+        # A ciphertext may look like anything. What a person typed in its form, the sealer sees when it decrypts it.
+        return value if isinstance(value, str) and is_encrypted(value) else masked(value, leaks)
+
+    return net_tokenized

@@ -35,6 +35,8 @@ DAY_MS = 86_400_000
 _DAY_US = DAY_MS * 1000
 _EMITTER = "emitter."
 _CACHE_SIZE = 4096  # decisions; a deployment has some tens of event names by tens of tenants
+Roles = tuple[tuple[str, tuple[str, ...]], ...]
+"""Roles, each with purposes."""
 _ROUTES = {"archive": Route.ARCHIVE, "hot": Route.HOT, "siem": Route.SIEM}
 
 
@@ -59,13 +61,19 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class ClassPolicy:
-    """What the policy says of one class, before any tenant's or region's deviation."""
+    """What the policy says of one class, before any tenant's or region's deviation.
+
+    Attributes:
+        readers: (role, purposes) that may read it.
+        revealers: (role, purposes) that may also see in clear what is tokenised in it.
+    """
 
     owner: str
     archive_days: int
     hot_days: int
     lock_mode: str
-    readers: tuple[tuple[str, tuple[str, ...]], ...]
+    readers: Roles
+    revealers: Roles
     export: str
     review_days: int
     responsible: str | None = None
@@ -97,6 +105,7 @@ class Policy:
         texts: SHA-256 in hex to the text of each file, as the archive keeps it under `policies/`.
         combined: combined hash to (hash of base, hash of the tenant's file or zeros), for every tenant that deviates
             and for all others.
+        fields_read: the paths, without `[]`, of the fields that its rules read.
         classes: by class.
         longest_ms: the longest time that anything is kept.
     """
@@ -109,7 +118,8 @@ class Policy:
                 raise ConfigError(f"policy tenants/{name}.toml: tenant: not the file's name")
         self._hash(base, tenants)
         self._rules = _rules(self._base)
-        self._getters = [values_at(path) for path in sorted(_fields_read(self._rules) - {"tenant", "region"})]
+        self.fields_read = frozenset(_fields_read(self._rules))
+        self._getters = [values_at(path) for path in sorted(self.fields_read - {"tenant", "region"})]
         self._decisions: dict[tuple[object, ...], Decision] = {}
         self._entitlements = {name: _Entitlement(s.tenants, s.events) for name, s in self._base.sources.items()}
         self.classes: Mapping[LogClass, ClassPolicy] = MappingProxyType(_classes(self._base))
@@ -145,11 +155,17 @@ class Policy:
         """The archive's lock mode of a class; of notes (NONE), COMPLIANCE."""
         return "COMPLIANCE" if log_class is LogClass.NONE else self.classes[log_class].lock_mode
 
-    def readers(self, log_class: LogClass, tenant: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    def readers(self, log_class: LogClass, tenant: str) -> Roles:
         """(role, purposes) that may read a tenant's events of a class: the class's own, then those the tenant adds."""
+        return self.classes[log_class].readers + _readers(self._added(log_class, tenant))
+
+    def revealers(self, log_class: LogClass, tenant: str) -> Roles:
+        """As `readers`, of those that may also see in clear what is tokenised in such events."""
+        return self.classes[log_class].revealers + _revealers(self._added(log_class, tenant))
+
+    def _added(self, log_class: LogClass, tenant: str) -> list[Reader]:
         file = self._tenants.get(tenant)
-        added = [] if file is None else [r for name, rs in file.readers.items() if name == log_class.lower() for r in rs]
-        return self.classes[log_class].readers + _readers(added)
+        return [] if file is None else [r for name, rs in file.readers.items() if name == log_class.lower() for r in rs]
 
     def entitled(self, source: str, tenant: str, event_name: str) -> bool:
         """Whether a source of `[sources]` may state such an event; emitter.* is all sources', for @deployment alone."""
@@ -225,6 +241,11 @@ class _Entitlement:
         return tenant in self._tenants and (event_name in self._names or event_name.startswith(self._starts))
 
 
+def in_words(roles: Roles) -> str:
+    """`auditor (audit); operator (operations, support)`, or `nobody`."""
+    return "; ".join(f"{role} ({', '.join(purposes)})" for role, purposes in roles) or "nobody"
+
+
 def _rules(base: BaseFile) -> tuple[_Rule, ...]:
     known = event_fields()
     rules = []
@@ -250,11 +271,11 @@ def _fields_read(rules: tuple[_Rule, ...]) -> set[str]:
 
 @cache
 def event_fields() -> frozenset[str]:
-    """The path, without `[]`, of every leaf that a rule may read: no extension's payload, nothing that is omitted."""
+    """The path, without `[]`, of every leaf that a rule may read: no extension's payload, nothing omitted or tokenised."""
     return frozenset(
         leaf.path.replace("[]", "")
         for leaf in field_tree(AUDIT_EVENT.text).leaves()
-        if leaf.marks is not None and not leaf.marks.extension and leaf.marks.redact is not Redact.OMIT
+        if leaf.marks is not None and not leaf.marks.extension and leaf.marks.redact not in (Redact.OMIT, Redact.TOKENIZE)
     )
 
 
@@ -266,6 +287,7 @@ def _classes(base: BaseFile) -> dict[LogClass, ClassPolicy]:
             hot_days=table.retention.hot_days,
             lock_mode=table.lock_mode,
             readers=_readers(table.readers),
+            revealers=_revealers(table.readers),
             export=table.export,
             review_days=table.review_days,
             responsible=table.responsible,
@@ -275,8 +297,12 @@ def _classes(base: BaseFile) -> dict[LogClass, ClassPolicy]:
     }
 
 
-def _readers(readers: list[Reader]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+def _readers(readers: list[Reader]) -> Roles:
     return tuple((reader.role, tuple(reader.purposes)) for reader in readers)
+
+
+def _revealers(readers: list[Reader]) -> Roles:
+    return tuple((reader.role, tuple(reader.reveal)) for reader in readers if reader.reveal)
 
 
 def _text(file: Traversable) -> str:

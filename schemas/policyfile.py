@@ -32,10 +32,17 @@ class _Table(BaseModel):
 
 
 class Reader(_Table):
-    """Who may read a class, and for which purposes."""
+    """Who may read a class, and for which purposes; and for which of these also what is tokenised in it, in clear."""
 
     role: Name
     purposes: Annotated[list[Name], Field(min_length=1)]
+    reveal: list[Name] = []
+
+    @model_validator(mode="after")
+    def _reveals_what_it_reads(self) -> Self:
+        if not set(self.reveal) <= set(self.purposes):
+            raise ValueError("reveal: a purpose for which this role may not read")
+        return self
 
 
 class Retention(_Table):

@@ -1,13 +1,17 @@
 """Redaction: in the producing application, and its check in the sealer (CON-2, CON-3).
 
-    omit   null, or empty
-    mask   +44 20 7946 0018  ->  +** ** **** 0018      shape and last characters stay
-    hash   hmac_<first 16 hex of the key's id>_<43 characters base64url>      joins within a tenant
+    omit       null, or empty
+    mask       +44 20 7946 0018  ->  +** ** **** 0018      shape and last characters stay
+    hash       hmac_<first 16 hex of the key's id>_<43 characters base64url>      joins within a tenant
+    tokenize   the text itself, here: the emitter encrypts it for the sealer once the record has its number
+
+Where a tenant's people have no keys, tokenize is omit.
 
 Redacting twice changes nothing: what already has the form of a mask or a hash passes through. So a *hash form that a
 person typed* passes as well, here and in the sealer's check, which holds no hash keys: the form says that a value looks
 redacted, not that it was. What it lets through is 43 characters of an alphabet without spaces. Likewise whoever holds a
-tenant's hash key can test guesses. The empty string hides nothing and passes everywhere.
+tenant's hash key can test guesses. Not so with what is to be tokenised: that is encrypted whatever it looks like. The empty
+string hides nothing and passes everywhere.
 
 Both are compiled from the schema into closures once; only what the schema marks is visited. Exceptions and violations
 name a field, never its value. Secrets that stand elsewhere, or that a mask would show the end of, are taken out before
@@ -32,12 +36,13 @@ from schemas.registry import AUDIT_EVENT, Registry
 from schemas.secrets import suspicious
 from sealtrail.avro import Codec
 from sealtrail.errors import ContractError
-from sealtrail.token import secret_key_id
+from sealtrail.token import is_encrypted, secret_key_id
 
 REDACTION_POLICY = "v1"  # this module's rules; stated in redaction.policy
 KEPT = "@.-_/: +()"  # characters that a mask keeps wherever they stand
 MASK = "*"
 SHOWN = 4  # characters at the end that a mask shows, at most, and at most a quarter of the text
+MAX_TOKENIZED_BYTES = 4096  # UTF-8, of a text that is to be tokenised: its encrypted form stays within a text's limit
 
 _HASH_CONTEXT = b"sealtrail/hash/v1\n"
 _MASKABLE = re.compile(r"[^@.\-_/: +()]")
@@ -107,24 +112,37 @@ class Redactor:
         codec_text: the event schema's text.
         extensions: whose registered extensions are redacted too: decoded, redacted, encoded again.
         hash_key: the hash key of a tenant, 32 bytes; asked only when something is to be hashed.
+        tokenizes: whether a tenant's values can be tokenised; of one whose cannot, they are omitted.
 
-    The result's `redaction` is {status, policy, fields}: `fields` are the paths that were named before and those that
-    changed now; status is APPLIED if there are any. Any thread may call.
+    What is to be tokenised stays as it is, and its path is named: encrypting it is the emitter's, `schemas.tokenized` finds it.
+    The result's `redaction` is {status, policy, fields}: `fields` are the paths that were named before and those that changed
+    now; status is APPLIED if there are any. Any thread may call.
 
     Raises:
-        ContractError: a marked field is not of its type, or the extension is not registered or malformed; SecretError:
-            a field holds a secret, and its pattern takes no mark in its place.
+        ContractError: a marked field is not of its type, or longer than can be tokenised, or the extension is not
+            registered or malformed; SecretError: a field holds a secret, and its pattern takes no mark in its place.
     """
 
-    def __init__(self, codec_text: str, extensions: Registry, hash_key: HashKey) -> None:
+    def __init__(
+        self, codec_text: str, extensions: Registry, hash_key: HashKey, tokenizes: Callable[[str], bool] = lambda _: True
+    ) -> None:
         self._registry = extensions
         self._hash_key = hash_key
+        self._tokenizes = tokenizes
         self._net = Net(extensions, Codec(codec_text))
-        self._event = _redactor(field_tree(codec_text))
-        self._extensions = {
-            digest: _redactor(field_tree(codec.text), "extension.payload.")
+        event = field_tree(codec_text)
+        trees = {
+            digest: field_tree(codec.text)
             for digest, codec in extensions.extensions.items()
             if digest not in extensions.unclassified
+        }
+        # By whether the tenant's values are tokenised: the event's, and those of the extensions.
+        self._redactors = {
+            tokenizes: (
+                _redactor(event, "", tokenizes),
+                {digest: _redactor(tree, "extension.payload.", tokenizes) for digest, tree in trees.items()},
+            )
+            for tokenizes in (True, False)
         }
 
     def __call__(self, event: Mapping[str, object]) -> Event:
@@ -132,11 +150,12 @@ class Redactor:
         if not isinstance(tenant, str):
             raise ContractError("tenant", "missing or not text")
         hasher = self._hasher(tenant)
+        redact, extensions = self._redactors[self._tokenizes(tenant)]
         given, leaks = self._net(event) if may_hold_secret(event) else (event, ())
         changed = [leak.field for leak in leaks]
-        redacted: Event = dict(given) if self._event is None else self._event(given, hasher, changed)
+        redacted: Event = dict(given) if redact is None else redact(given, hasher, changed)
         if redacted.get("extension") is not None:
-            redacted["extension"] = self._extension(redacted["extension"], hasher, changed)
+            redacted["extension"] = self._extension(redacted["extension"], extensions, hasher, changed)
         before = redacted.get("redaction")
         earlier = before.get("fields", []) if isinstance(before, Mapping) else []
         if not isinstance(earlier, (list, tuple)) or not all(isinstance(path, str) for path in earlier):
@@ -145,10 +164,16 @@ class Redactor:
         redacted["redaction"] = redaction_of(fields)
         return redacted
 
-    def _extension(self, extension: object, hasher: Callable[[str], str], changed: list[str]) -> object:
+    def _extension(
+        self,
+        extension: object,
+        extensions: Mapping[bytes, _Redact | None],
+        hasher: Callable[[str], str],
+        changed: list[str],
+    ) -> object:
         schema, payload = _extension_parts(extension)
         value = self._registry.extension_value(schema, payload)
-        redact = self._extensions.get(schema)
+        redact = extensions.get(schema)
         found: list[str] = []
         redacted = value if redact is None else redact(value, hasher, found)
         if not found:
@@ -172,7 +197,8 @@ class RedactionCheck:
     """Callable: a well-formed event to the violations in it; none means that every marked field looks redacted.
 
     omit: null or empty (0 or false where there is no empty). mask: `is_masked`, or in clear where the schema allows.
-    hash: `is_hashed`. An extension is strictly decoded and checked by its own schema. Any thread may call.
+    hash: `is_hashed`. tokenize: `is_encrypted`, for this is asked before tokens are made. An extension is strictly decoded and
+    checked by its own schema. Any thread may call.
 
     Args:
         registry: whose extensions are checked.
@@ -227,21 +253,24 @@ def _extension_parts(extension: object) -> tuple[bytes, bytes]:
     return schema, payload
 
 
-def _redactor(node: Node, prefix: str = "") -> _Redact | None:
+def _redactor(node: Node, prefix: str, tokenizes: bool) -> _Redact | None:
     """The closure that redacts a value of this node's type, or None when nothing below is marked."""
     if node.kind == "record":
-        return _record_redactor(node, prefix)
-    if node.marks is not None and node.marks.redact is Redact.OMIT:
+        return _record_redactor(node, prefix, tokenizes)
+    marks = node.marks
+    if marks is not None and marks.redact is Redact.OMIT:
         return _omit(node, prefix + node.path)
     if node.kind == "array" and node.items is not None:
-        return _array_redactor(node, _redactor(node.items, prefix), prefix)
-    if node.marks is not None and node.marks.redact is not None:
-        return _text(node.marks, prefix + node.path)
-    return None
+        return _array_redactor(node, _redactor(node.items, prefix, tokenizes), prefix)
+    if marks is None or marks.redact is None:
+        return None
+    if marks.redact is Redact.TOKENIZE:
+        return _tokenizable(prefix + node.path) if tokenizes else _omit(node, prefix + node.path)
+    return _text(marks, prefix + node.path)
 
 
-def _record_redactor(node: Node, prefix: str) -> _Redact | None:
-    members = [(name, redact) for name, below in node.fields if (redact := _redactor(below, prefix)) is not None]
+def _record_redactor(node: Node, prefix: str, tokenizes: bool) -> _Redact | None:
+    members = [(name, redact) for name, below in node.fields if (redact := _redactor(below, prefix, tokenizes)) is not None]
     clear = {name: _clear(below.marks) for name, below in node.fields if below.marks is not None and below.marks.clear_paths}
     if not members:
         return None
@@ -283,6 +312,23 @@ def _omit(node: Node, path: str) -> _Redact:
         return [] if empty == [] else empty
 
     return omit
+
+
+def _tokenizable(path: str) -> _Redact:
+    def leave(value: Any, _: Callable[[str], str], changed: list[str]) -> Any:
+        if not isinstance(value, str):
+            raise ContractError(path, "not text")
+        try:
+            size = len(value.encode())
+        except UnicodeEncodeError:
+            raise ContractError(path, "text that UTF-8 cannot carry") from None  # the cause would show the value
+        if size > MAX_TOKENIZED_BYTES:
+            raise ContractError(path, f"{size} bytes of text to tokenise; at most {MAX_TOKENIZED_BYTES}")
+        if value:
+            changed.append(path)
+        return value
+
+    return leave
 
 
 def _text(marks: Marks, path: str) -> _Redact:
@@ -343,6 +389,8 @@ def _checker(node: Node, prefix: str = "") -> _Check | None:
         return None
     if node.marks.redact is Redact.HASH:
         return _leaf_checker(lambda value: not value or is_hashed(value), prefix + node.path, "not hashed")
+    if node.marks.redact is Redact.TOKENIZE:
+        return _leaf_checker(lambda value: not value or is_encrypted(value), prefix + node.path, "not tokenized")
     return _leaf_checker(is_masked, prefix + node.path, "not masked")
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from schemas.encoder import Encoder, encoder
 from schemas.evolution.released import full_name, load
-from schemas.fields import Node, field_tree, lint
+from schemas.fields import Node, field_tree, lint, subject_problems
 from sealtrail.avro import Codec
 from sealtrail.errors import ConfigError, ContractError, EvidenceError
 from sealtrail.seal import SEAL_NOTE
@@ -58,6 +58,7 @@ class Registry:
         for codec in events:
             _lint(codec)
             tree = field_tree(codec.text)
+            _subjects(codec, tree, tree)
             if [(name, node.kind, node.size) for name, node in tree.fields[:3]] != _HEAD:
                 raise ConfigError(f"schema {codec.sha256.hex()[:16]}: does not begin with event_id, event_name, tenant")
             self._current = self._current or (codec.header, tree)
@@ -65,6 +66,8 @@ class Registry:
             self.events.setdefault(codec.sha256, codec)
         for codec in extensions:
             _lint(codec)
+            if self._current is not None:
+                _subjects(codec, field_tree(codec.text), self._current[1])
             self.extensions[codec.sha256] = codec
         self.extensions.update({codec.sha256: codec for codec in sealed})
         self.by_digest: dict[bytes, Codec] = {
@@ -155,4 +158,13 @@ def _lint(codec: Codec) -> None:
     try:
         lint(codec.text)
     except ContractError as error:
-        raise ConfigError(f"schema {codec.sha256.hex()[:16]}: {error}") from error
+        raise _refused(codec, error) from error
+
+
+def _subjects(codec: Codec, tree: Node, event: Node) -> None:
+    for error in subject_problems(tree, event):
+        raise _refused(codec, error) from error
+
+
+def _refused(codec: Codec, error: ContractError) -> ConfigError:
+    return ConfigError(f"schema {codec.sha256.hex()[:16]}: {error}")

@@ -99,6 +99,7 @@ def test_the_raci_table_says_what_the_policy_says_of_every_class() -> None:
         assert cells[:3] == [name.lower(), table.responsible, table.owner]
         assert all(person in cells[3] for person in table.consulted)
         assert all(role in cells[4] for role, _ in table.readers)
+        assert cells[5] == ("; ".join(f"{role} ({', '.join(purposes)})" for role, purposes in table.revealers) or "nobody")
         assert f"every {table.review_days} days" in row
 
 
@@ -183,7 +184,7 @@ def test_messages_carry_the_very_schemas() -> None:
 
 def test_topics_without_values_are_those_that_nothing_writes_to_yet() -> None:
     names = {topic.name for topic in TOPICS.topics}
-    assert names - VALUES.keys() == {"audit.subject-keys", "audit.erasures"}
+    assert names - VALUES.keys() == {"audit.erasures"}
     assert VALUES.keys() <= names
 
 

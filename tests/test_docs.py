@@ -17,6 +17,7 @@ from sealtrail.disclosed import ROW
 from sealtrail.seal import SEAL, SEAL_NOTE, SEALED_EVENT
 from sealtrail.segment import FRAME, SEGMENT
 from sealtrail.session import RUN_SESSION
+from sealtrail.token import SUBJECT_KEY
 
 ROOT = Path(__file__).parent.parent
 REQUIREMENTS = ROOT / "docs" / "requirements.md"
@@ -63,7 +64,7 @@ def test_the_evidence_format_states_what_the_code_writes() -> None:
     text = (ROOT / "docs" / "evidence-format.md").read_text()
     codecs = {
         "Seal": SEAL, "SealNote": SEAL_NOTE, "SealedEvent": SEALED_EVENT, "Segment": SEGMENT, "Frame": FRAME,
-        "Row": ROW, "RunSession": RUN_SESSION,
+        "Row": ROW, "RunSession": RUN_SESSION, "SubjectKey": SUBJECT_KEY,
     }  # fmt: skip
     stated = dict(re.findall(r"^\| (\w+) \| (`[0-9a-f]{20}` \| `[0-9a-f]{64}`) \|$", text, re.MULTILINE))
     assert stated == {name: f"`{codec.header.hex()}` | `{codec.sha256.hex()}`" for name, codec in codecs.items()}
@@ -72,6 +73,7 @@ def test_the_evidence_format_states_what_the_code_writes() -> None:
     seal = (vectors / "seal.bin").read_bytes()
     assert f"seal 1 ({len(seal)} bytes)" in text and seal.hex()[20:28] in text
     assert values["leaf hashes"][1] in text and values["root of both"] in text and values["seal signature"][:64] in text
+    assert values["tokens"]["encrypted"] in text and values["tokens"]["token for acme"] in text
     for name in ("certificate.txt", "statement.txt"):
         assert (vectors / name).read_text().partition("\n\n")[0] in text
 

@@ -7,13 +7,21 @@ from importlib import resources
 
 import pytest
 
-from schemas.fields import DataClass, Redact, field_tree, lint
+from schemas.fields import DataClass, Redact, field_tree, lint, subject_problems
 from schemas.registry import AUDIT_EVENT
 from sealtrail.errors import ContractError
 
 INTERNAL = {"dataClass": "internal", "pattern": "^[a-z]+$"}
 HASHED = {"dataClass": "personal", "redact": "hash"}
 MASKED = {"dataClass": "content", "redact": "mask"}
+TOKENIZED = {"dataClass": "personal", "redact": "tokenize"}
+BESIDE: list[dict[str, object]] = [
+    {"name": "id", "type": ["null", "string"], **HASHED},
+    {"name": "count", "type": "long", "dataClass": "public"},
+    {"name": "note", "type": "string", **MASKED},
+    {"name": "gone", "type": "string", "dataClass": "personal", "redact": "omit"},
+    {"name": "names", "type": {"type": "array", "items": "string"}, **HASHED},
+]
 
 
 def schema(*fields: dict[str, object]) -> str:
@@ -39,7 +47,18 @@ REFUSED: list[tuple[str, dict[str, object], str]] = [
     ("unknown redaction", {"type": "string", "dataClass": "personal", "redact": "burn"}, "without a redaction"),
     ("content", {"type": "bytes", "dataClass": "content"}, "content without a redaction"),
     ("secret masked", {"type": "string", "dataClass": "secret", "redact": "mask"}, "a secret is omitted"),
-    ("tokenize", {"type": "string", "dataClass": "personal", "redact": "tokenize"}, "tokenize does not exist yet"),
+    ("number tokenised", {"type": "long", **TOKENIZED}, "tokenize is for text"),
+    ("secret tokenised", {"type": "string", **TOKENIZED, "dataClass": "secret"}, "a secret is omitted"),
+    ("pattern on a token", {"type": "string", **TOKENIZED, "pattern": "a"}, "public and internal text alone"),
+    ("subject of a hash", {"type": "string", **HASHED, "subjectField": "leaf"}, "tokenised text alone"),
+    ("subject not there", {"type": "string", **TOKENIZED, "subjectField": "other"}, "no text there"),
+    ("subject elsewhere", {"type": "string", **TOKENIZED, "subjectField": "good"}, "no text there"),
+    ("subject no text", {"type": "string", **TOKENIZED, "subjectField": "count"}, "no text there"),
+    ("subject masked", {"type": "string", **TOKENIZED, "subjectField": "note"}, "no text there"),
+    ("subject omitted", {"type": "string", **TOKENIZED, "subjectField": "gone"}, "no text there"),
+    ("subject a list", {"type": "string", **TOKENIZED, "subjectField": "names"}, "no text there"),
+    ("subject of no form", {"type": "string", **TOKENIZED, "subjectField": "names[]"}, "neither a field's name"),
+    ("subject not text", {"type": "string", **TOKENIZED, "subjectField": 7}, "neither a field's name"),
     ("public redacted", {"type": "long", "dataClass": "public", "redact": "omit"}, "yet it names a redaction"),
     ("number hashed", {"type": "long", **HASHED}, "hash is for text"),
     (
@@ -66,11 +85,55 @@ def test_a_field_that_breaks_a_rule_is_refused_by_name(field: dict[str, object],
     good: dict[str, object] = {"name": "good", "type": "string", **INTERNAL}
     inner: dict[str, object] = {
         "name": "inner",
-        "type": {"type": "record", "name": "Inner", "fields": [{"name": "leaf", **field}]},
+        "type": {"type": "record", "name": "Inner", "fields": [{"name": "leaf", **field}, *BESIDE]},
     }
     with pytest.raises(ContractError, match=problem) as caught:
         lint(schema(good, inner))
     assert caught.value.field.removesuffix("[]") == "inner.leaf"
+
+
+@pytest.mark.parametrize("subject", [{}, *({"subjectField": name} for name in ("id", "leaf"))], ids=str)
+@pytest.mark.parametrize("data_class", ["personal", "content"])
+@pytest.mark.parametrize("kind", ["string", ["null", "string"], {"type": "array", "items": "string"}], ids=str)
+def test_text_is_tokenised_for_a_person_beside_it_or_for_itself(
+    kind: object, data_class: str, subject: dict[str, object]
+) -> None:
+    leaf = {"name": "leaf", "type": kind, "dataClass": data_class, "redact": "tokenize", **subject}
+    marks = dict(field_tree(schema(leaf, *BESIDE)).fields)["leaf"].marks
+    assert marks is not None
+    assert (marks.redact, marks.subject_field) == (Redact.TOKENIZE, subject.get("subjectField"))
+
+
+PERSON: dict[str, object] = {"type": "record", "name": "Person", "fields": BESIDE}
+
+
+@pytest.mark.parametrize(
+    ("path", "leads"),
+    [
+        ("actor.id", True),
+        ("people.person.id", True),
+        ("actor.note", False),
+        ("actor.count", False),
+        ("actor.nobody", False),
+        ("actor.id.id", False),
+        ("rows.id", False),
+        ("nobody.id", False),
+    ],
+)
+def test_a_path_to_a_subject_leads_from_the_event_s_root_through_records_alone(path: str, leads: bool) -> None:
+    event = field_tree(
+        schema(
+            {"name": "actor", "type": PERSON},
+            {
+                "name": "people",
+                "type": ["null", {"type": "record", "name": "P", "fields": [{"name": "person", "type": "Person"}]}],
+            },
+            {"name": "rows", "type": {"type": "array", "items": "Person"}},
+        )
+    )
+    inner: dict[str, object] = {"name": "leaf", "type": "string", **TOKENIZED, "subjectField": path}
+    tree = field_tree(schema({"name": "inner", "type": {"type": "record", "name": "Inner", "fields": [inner]}}))
+    assert [error.field for error in subject_problems(tree, event)] == [] if leads else ["inner.leaf"]
 
 
 @pytest.mark.parametrize("name", ["Upper", "with-dash", "digit1", ""])

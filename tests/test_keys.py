@@ -7,6 +7,7 @@ import os
 import shutil
 import stat
 import threading
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -635,6 +636,22 @@ def test_the_commands_refuse_what_would_not_hold(site: Site, tmp_path: Path) -> 
     assert done.exit_code == 3 and "nothing that this key signed" in done.stderr
     done = site.invoke("revoke", first, "--keys", folder, "--since", "2026-01-01")
     assert done.exit_code == 3 and "--compromised" in done.stderr
+
+
+def test_a_tenants_subject_key_is_followed_and_each_of_its_holders_keeps_the_one_before(site: Site, tmp_path: Path) -> None:
+    keys, name, copy = site.folder, "tenant-subject-acme", tmp_path / "second reader"
+    shutil.copytree(keys / "reader", copy)
+    before = FileKeystore(str(keys / "reader")).opener(name)
+    site.run("rotate", name, "--root", str(tmp_path / "root"), "--keys", str(keys / "reader"), "--also", str(copy))
+    for folder in (keys / "reader", copy):
+        keystore = FileKeystore(str(folder))
+        assert keystore.generations(name) == (f"{name}@2", name)
+        assert keystore.opener(name).key_id == before.key_id
+    after = FileKeystore(str(copy)).opener(f"{name}@2")
+    keyring = load_keyring(keys / "certs", load_root(tmp_path / "root" / "root.vkey"))
+    newest = keyring.newest(Role.TENANT_SUBJECT, time.time(), lambda certificate: certificate.name == "acme")
+    assert newest is not None and newest.public == after.public, "what seals tokens is told of the new one"
+    assert site.key_ids("tenant-subject", "acme") == [before.key_id.hex(), after.key_id.hex()]
 
 
 def test_who_ends_a_key_states_anew_what_that_key_had_stated(site: Site, tmp_path: Path) -> None:

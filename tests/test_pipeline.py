@@ -10,6 +10,7 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,19 +31,23 @@ from processors.chain import ChainHead
 from processors.decode import Decode
 from processors.pipeline import ChainState, Pipeline
 from processors.quarantine import QUARANTINED, RECORD, quarantine_info
+from processors.quick import Quick
 from processors.records import Batch, Headers, Outputs, RawRecord
 from processors.sequence import MAX_HOLES, RunState, decode_state, state_key
 from producers.identity import Identity
 from producers.lifecycle import opened
 from producers.run import OpenRun
 from schemas.contract import Contract
+from schemas.head import read_head
 from schemas.partitioner import partition_of
 from schemas.policy import Policy, retain_until
 from schemas.redact import RedactionCheck, Redactor, hash_value
 from schemas.registry import AUDIT_EVENT, Registry, packaged_registry
 from schemas.settings import Settings
+from schemas.tokenized import Tokenized
 from sealtrail.avro import HEADER_SIZE, Codec, without_logical_types
 from sealtrail.emitters import OPEN_EVENT
+from sealtrail.errors import ContractError, EvidenceError
 from sealtrail.keyring import Keyring
 from sealtrail.seal import (
     DEPLOYMENT_TENANT,
@@ -62,6 +67,7 @@ from sealtrail.session import RUN_SESSION, Run, audience_of, hpke_open, open_run
 from sinks.archive.assembly import tenant_reader
 from sinks.delivery import Item
 from sinks.search.document import document_of
+from tests.archives import counted
 from tests.strategies import GITHUB, _Encoder, _named, encodings, events, minimal_event
 
 NOW_S = 1_795_000_000
@@ -71,6 +77,22 @@ AUDIENCE = audience_of("audit.example", "local", TOPIC)
 CHAIN = "audit.example/local/audit.raw.0011aabb.0/0"
 MARKER = b"Zebulon-Quixote-Marker"
 HASHED = hash_value(bytes(32), "someone")
+MESSAGE = {"stage": "DELIVERED", "type": "direct", "recipient_group": None, "recipient_count": 3}
+TOKENIZED = Tokenized(packaged_registry())
+BASE = (Path("schemas/policy/base.toml")).read_text()
+OTHER_RULES = """
+[[rules]]
+name = "other"
+class = "security"
+sign = true
+routes = ["archive", "siem"]
+[rules.detection]
+changed = { "changes.path|startswith" = ["/r", "/v"] }
+retried = { "retry.attempt|gte" = 2 }
+delivered = { "message.stage" = ["DELIVERED", "SENT"], "object.type" = ["message", "x"] }
+condition = "changed or retried or delivered"
+"""
+OTHER_POLICY = Policy(BASE.replace("[[rules]]", f"{OTHER_RULES}\n[[rules]]", 1), {})
 REDACTOR = Redactor(AUDIT_EVENT.text, packaged_registry(), lambda tenant: bytes(32))
 Event = dict[str, Any]
 SLOW = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]  # fixtures are read only; signing takes its time
@@ -179,6 +201,19 @@ def fresh() -> ChainState:
 def sealed_of(outputs: Outputs) -> list[tuple[Seal, SealedEvent]]:
     found = [decode_sealed_event(value) for value in outputs.archive]
     return [(decode_seal(event.seal), event) for event in found]
+
+
+class StepByStep(Quick):
+    """Knows no good case."""
+
+    def _take_up(self, policy: Policy) -> None:
+        super()._take_up(policy)
+        self.locate = lambda _: None
+
+
+def step_by_step(pipeline: Pipeline) -> Pipeline:
+    """The oracle: every record decoded, checked and classified."""
+    return replace(pipeline, quick=StepByStep(packaged_registry(), pipeline.region, pipeline.policy))
 
 
 def seal_all(world: World, records: list[RawRecord], state: ChainState | None = None) -> tuple[ChainState, Outputs]:
@@ -606,7 +641,7 @@ def test_a_step_that_raises_refuses_that_record_alone(world: World, source: Spea
 
 
 def test_a_check_that_raises_for_one_record_leaves_the_others(world: World, source: Speaker) -> None:
-    broken = replace(world.pipeline, redaction=Exploding(world.pipeline.redaction, "globex"))  # type: ignore[arg-type]  # a stand-in
+    broken = replace(step_by_step(world.pipeline), redaction=Exploding(world.pipeline.redaction, "globex"))  # type: ignore[arg-type]  # a stand-in
     records = [source.record(0), source.record(1, tenant="globex"), source.record(2)]
     state, outputs = broken.seal_batch(fresh(), Batch(at(records)), NOW_US)
     check_batch(world, fresh(), state, outputs, 3)
@@ -890,8 +925,67 @@ def test_however_records_fall_into_batches_each_offset_is_sealed_once_and_with_t
     assert sum(count for *_, count in whole) == records[-1].offset + 1
 
 
+@given(choices=st.lists(st.tuples(KIND_OF_RECORD, st.integers(0, 99)), min_size=1, max_size=25), drawn=st.data())
+@hypothesis_settings(max_examples=40, deadline=None, suppress_health_check=SLOW)
+def test_what_is_sealed_quickly_is_sealed_step_by_step_alike_to_the_byte(
+    world: World, source: Speaker, choices: list[tuple[str, int]], drawn: st.DataObject
+) -> None:
+    """Over good and bad records, events of every shape, encodings of every kind, and two policies."""
+    records = any_records(world, source, choices)
+    number = max((n for n in (head_number(r) for r in records) if n is not None), default=0) + 1
+    for event in drawn.draw(st.lists(events(), max_size=4)):
+        event = {**event, "region": "eu-central", "tenant": drawn.draw(st.sampled_from(["acme", "globex", "nobody"]))}
+        try:
+            event = TOKENIZED(REDACTOR(event), lambda *_: "")
+        except ContractError:
+            continue
+        event["emitter"] = source.event(number)["emitter"]
+        encoded = drawn.draw(st.one_of(st.none(), encodings(AUDIT_EVENT, event)))
+        records.append(source.record(number, AUDIT_EVENT.encode(event) if encoded is None else AUDIT_EVENT.header + encoded))
+        number += 1
+    policy = drawn.draw(st.sampled_from([world.pipeline.policy, OTHER_POLICY]))
+    one, other = (
+        replace(pipeline, policy=policy, random=counted("quick")) for pipeline in (world.pipeline, step_by_step(world.pipeline))
+    )
+    first, second = fresh(), fresh()
+    for batch in (records[: len(records) // 2], records[len(records) // 2 :]):
+        given = at(batch, first.head.next_offset)
+        (first, quick), (second, slow) = (
+            one.seal_batch(first, Batch(given), NOW_US),
+            other.seal_batch(second, Batch(given), NOW_US),
+        )
+        assert first == second
+        assert without_ciphertexts(quick) == without_ciphertexts(slow)
+
+
+def without_ciphertexts(outputs: Outputs) -> Outputs:
+    """HPKE makes a fresh key each time: what is encrypted is left out."""
+    return replace(outputs, quarantine=[], subject_keys=[(key, b"") for key, _ in outputs.subject_keys])
+
+
+def head_number(record: RawRecord) -> int | None:
+    try:
+        return read_head(record.value).seq
+    except EvidenceError:
+        return None
+
+
+def test_good_records_are_sealed_without_decoding_them(world: World, source: Speaker) -> None:
+    class Counting(Decode):
+        asked = 0
+
+        def __call__(self, value: bytes) -> Any:
+            Counting.asked += 1
+            return super().__call__(value)
+
+    pipeline = replace(world.pipeline, decode=Counting(packaged_registry()))
+    records = [source.record(0), *(source.record(n, message=MESSAGE, correlation_id=f"m-{n}") for n in range(1, 40))]
+    _, outputs = pipeline.seal_batch(fresh(), Batch(at(records)), NOW_US)
+    assert kinds(outputs) == [EVENT] * 40 and Counting.asked == 1, "the opening alone"
+
+
 def test_the_same_inputs_give_the_same_outputs_and_the_state_given_is_not_changed(world: World, source: Speaker) -> None:
-    pipeline = replace(world.pipeline, random=lambda size: bytes(range(size)))
+    pipeline = replace(world.pipeline, random=lambda size: bytes(n % 256 for n in range(size)))
     state, _ = pipeline.seal_batch(fresh(), Batch(at([source.record(0), source.record(4)])), NOW_US)
     batch = Batch(at([source.record(2), source.record(2), source.record(9, region="us-east")], 2))
     before = copy.deepcopy(state)

@@ -259,10 +259,42 @@ def test_a_tenant_adds_readers_to_its_own_events_only() -> None:
     assert added not in POLICY.readers(LogClass.SECURITY, "globex")
 
 
+def test_who_may_reveal_what_is_tokenised_is_said_for_each_class_and_nobody_else_may() -> None:
+    analyst = ("security-analyst", ("incident-response", "forensics"))
+    expected = {
+        LogClass.SECURITY: (analyst,),
+        LogClass.ADMIN: (analyst,),
+        LogClass.COMPLIANCE: (("compliance-officer", ("legal-hold", "data-subject-request")),),
+        LogClass.OPERATIONAL: (analyst,),
+        LogClass.DEBUG: (),
+    }
+    assert {name: POLICY.revealers(name, "acme") for name in expected} == expected
+    assert {name: table.revealers for name, table in POLICY.classes.items()} == expected
+
+
+def test_a_tenant_lets_readers_of_its_own_reveal_in_its_own_events_only() -> None:
+    text = TENANT + "[[readers.debug]]\nrole = 'helper'\npurposes = ['support', 'audit']\nreveal = ['support']"
+    policy = Policy(BASE, {"acme": text})
+    assert policy.revealers(LogClass.DEBUG, "acme") == (("helper", ("support",)),)
+    assert policy.revealers(LogClass.DEBUG, "globex") == policy.revealers(LogClass.OPERATIONAL, "acme")[1:] == ()
+
+
 # -- bad files
 
 BAD_BASE: list[tuple[str, str, str, str]] = [
     ("unknown key", "[notes]", 'motto = "x"\n[notes]', "motto"),
+    (
+        "reveals what it may not read",
+        'role = "auditor", purposes = ["audit"]',
+        'role = "auditor", purposes = ["audit"], reveal = ["forensics"]',
+        r"classes\.security\.readers\.1: .*reveal: a purpose for which this role may not read",
+    ),
+    (
+        "reveal that is no list",
+        'role = "auditor", purposes = ["audit"]',
+        'role = "auditor", purposes = ["audit"], reveal = true',
+        r"classes\.security\.readers\.1\.reveal",
+    ),
     ("unknown key in a class", 'export = "never"', 'export = "never"\nsign = true', r"classes\.debug\.sign"),
     ("misspelt duration", "hot_days = 7 }", "hot_day = 7 }", r"classes\.debug\.retention\.hot_day"),
     ("no such class", "[classes.debug]", "[classes.trace]", r"classes\.trace"),
@@ -324,6 +356,7 @@ def test_a_bad_base_file_is_refused_with_its_key(old: str, new: str, problem: st
     [
         (TENANT + "[sources.chat]\ntenants = ['acme']\nevents = ['chat.*']", "sources"),
         (TENANT + "[[rules]]\nname = 'x'", "rules"),
+        (TENANT + "[[readers.debug]]\nrole = 'x'\npurposes = ['audit']\nreveal = ['support']", r"readers\.debug\.0: .*reveal"),
         (TENANT + "[retention.trace]\narchive_days = 1\nhot_days = 1", r"retention\.trace"),
         (TENANT + "[retention.debug]\narchive_days = 1\nhot_days = 2", "hot_days is longer"),
         (TENANT.replace("acme", "globex"), "tenant: not the file's name"),

@@ -248,6 +248,11 @@ def test_the_commands_say_what_would_change_and_what_is_in_force(deployment: Dep
     assert dry.exit_code == 0 and len(json.loads(dry.stdout)["changes"]) == 2
     before = json.loads(invoke("show", "--json").stdout)
     assert before["classes"]["OPERATIONAL"]["archive_days"] == 366
+    assert before["classes"]["SECURITY"]["readers"]["auditor"] == ["audit"]
+    assert before["classes"]["SECURITY"]["revealers"] == {"security-analyst": ["incident-response", "forensics"]}
+    shown = invoke("show").stdout
+    assert "read by operator (operations)\n" in shown and "revealed by nobody" in shown
+    assert "revealed by security-analyst (incident-response, forensics)" in shown
     assert invoke("load", str(edited), "--reason", "asked", "--ticket", "CHG-1").exit_code == 0
     after = json.loads(invoke("show", "--json").stdout)
     assert after["classes"]["OPERATIONAL"]["archive_days"] == 400 and after["policy"] != before["policy"]

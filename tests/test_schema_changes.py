@@ -29,6 +29,8 @@ WORD: dict[str, Any] = {"dataClass": "internal", "pattern": "^[a-z]{1,9}$"}
 HASHED = {"dataClass": "personal", "redact": "hash"}
 MASKED = {"dataClass": "personal", "redact": "mask"}
 OMITTED = {"dataClass": "personal", "redact": "omit"}
+TOKENIZED = {"dataClass": "personal", "redact": "tokenize"}
+OF_ITSELF = {**TOKENIZED, "subjectField": "x"}
 KIND: dict[str, Any] = {"type": "enum", "name": "Kind", "symbols": ["GOOD", "BAD"]}
 OPEN_KIND: dict[str, Any] = {**KIND, "symbols": ["GOOD", "BAD", "OTHER"], "default": "OTHER"}
 DIGEST = {"type": "fixed", "name": "Digest", "size": 4}
@@ -119,6 +121,17 @@ TABLE: list[tuple[str, list[dict[str, Any]], list[dict[str, Any]], set[Judgement
     ("hash is mask", x("string", HASHED), x("string", MASKED), set(), {WEAKER, WRITERS}),
     ("mask is hash", x("string", MASKED), x("string", HASHED), set(), {WEAKER, WRITERS}),
     ("mask is omit", x("string", MASKED), x("string", OMITTED), set(), {WRITERS}),
+    ("omit is tokenize", x("string", OMITTED), x("string", TOKENIZED), set(), {WEAKER}),
+    ("mask is tokenize", x("string", MASKED), x("string", TOKENIZED), set(), {WEAKER, WRITERS}),
+    ("hash is tokenize", x("string", HASHED), x("string", TOKENIZED), set(), {WEAKER, WRITERS}),
+    ("tokenize is omit", x("string", TOKENIZED), x("string", OMITTED), set(), {WRITERS}),
+    ("tokenize is mask", x("string", TOKENIZED), x("string", MASKED), set(), {WEAKER, WRITERS}),
+    ("tokenize is hash", x("string", TOKENIZED), x("string", HASHED), set(), {WEAKER, WRITERS}),
+    ("a token in clear", x("string", TOKENIZED), x("string", WORD), set(), {WEAKER, WRITERS}),
+    ("what was in clear is tokenised", x("string", WORD), x("string", TOKENIZED), set(), {WRITERS}),
+    ("a token of somebody", x("string", TOKENIZED), x("string", OF_ITSELF), set(), {OK}),
+    ("a token of nobody any more", x("string", OF_ITSELF), x("string", TOKENIZED), set(), {WEAKER}),
+    ("a token of somebody else", x("string", OF_ITSELF), x("string", {**TOKENIZED, "subjectField": "a.b"}), set(), {WEAKER}),
     ("what was in clear is hashed", x("string", WORD), x("string", HASHED), set(), {WRITERS}),
     ("a wider pattern", words("^[a-z]{1,9}$"), words("^[a-z0-9]{1,9}$"), set(), {WEAKER}),
     ("a longer pattern", words("^[a-z]{1,9}$"), words("^[a-z]{1,10}$"), set(), {WEAKER}),

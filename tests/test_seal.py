@@ -23,9 +23,11 @@ from sealtrail.seal import (
     Route,
     Seal,
     SealedEvent,
+    SealWriter,
     Signature,
     _decode_by_schema,
     _read_at_once,
+    content_digest,
     decode_seal,
     decode_sealed_event,
     encode_note,
@@ -35,6 +37,8 @@ from sealtrail.seal import (
     scope,
     scope_key,
     seal_message,
+    seal_words,
+    sealed_event_bytes,
 )
 
 LONG = st.integers(0, 2**63 - 1)
@@ -149,6 +153,33 @@ def test_the_quick_way_reads_nothing_that_the_schema_refuses(seal: Seal, data: s
     start = data.draw(st.integers(0, len(whole)))
     end = data.draw(st.integers(start, min(len(whole), start + 3)))
     same_as_by_schema(whole[:start] + data.draw(st.binary(max_size=12)) + whole[end:])
+
+
+@given(seals, contents, st.none() | signatures)
+def test_the_quick_way_writes_what_the_codec_writes(seal: Seal, content: Content, signature: Signature | None) -> None:
+    seal = replace(seal, sealed_at_us=abs(seal.sealed_at_us) % 2**63, retain_until_ms=abs(seal.retain_until_ms) % 2**63)
+    words = seal_words(seal.kind, seal.reason, seal.log_class, seal.routes, signed=seal.signed)
+    digests = seal.prev, seal.content_digest, seal.scope
+    numbers = seal.seq, seal.source_offset, seal.source_count, seal.retain_until_ms
+    for _ in range(2):
+        made = SealWriter(seal.chain, seal.sealed_at_us).seal(*digests, words, *numbers)
+        assert made == encode_seal(seal)
+    parts = content.salt, content.policy, content.content_schema, content.event_id, content.content
+    assert sealed_event_bytes(made, *parts, signature) == encode_sealed_event(SealedEvent(made, content, signature))
+    assert content_digest(*parts) == content.digest()
+
+
+@pytest.mark.parametrize("number", [0, 1, 63, 64, 8191, 8192, 2**31, 2**62, 2**63 - 1])
+def test_numbers_of_every_size_are_written_in_their_one_form(number: int) -> None:
+    seal = replace(SEAL_1, seq=number, source_offset=number, source_count=number, sealed_at_us=number, retain_until_ms=number)
+    words = seal_words(seal.kind, seal.reason, seal.log_class, seal.routes, signed=seal.signed)
+    writer = SealWriter(seal.chain, number)
+    assert writer.seal(seal.prev, seal.content_digest, seal.scope, words, number, number, number, number) == encode_seal(seal)
+    for wrong in (-1, 2**63):
+        with pytest.raises(EvidenceError):
+            writer.seal(seal.prev, seal.content_digest, seal.scope, words, wrong, 0, 0, 0)
+        with pytest.raises(EvidenceError):
+            SealWriter("c" * 70_000, 0).seal(seal.prev, seal.content_digest, seal.scope, words, 0, 0, 0, 0)
 
 
 def test_every_bit_changed_is_no_seal_or_another_seal_with_another_leaf_hash() -> None:

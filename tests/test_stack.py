@@ -355,7 +355,7 @@ def test_a_roles_file_is_private_and_holds_its_own_credentials_alone(stack: Stac
 def test_every_certificate_is_the_roots_and_no_keystore_signs_with_two_keys(stack: Stack) -> None:
     root = parse_vkey((stack.places.root / "root.vkey").read_text().strip())
     certificates = [verify_certificate(path.read_bytes(), root) for path in (stack.places.keys / "certs").iterdir()]
-    assert {certificate.role for certificate in certificates} == set(Role) - {Role.TENANT_SUBJECT, Role.OPERATOR}
+    assert {certificate.role for certificate in certificates} == set(Role) - {Role.OPERATOR}
     assert len({certificate.key_id for certificate in certificates}) == len(keys.key_pairs(keys.TENANTS))
     for folder in stack.places.keys.iterdir():
         if folder.name == "certs":
@@ -371,6 +371,33 @@ def test_every_certificate_is_the_roots_and_no_keystore_signs_with_two_keys(stac
 
 def test_the_disclosure_key_is_with_who_makes_scopes_and_who_shows_them(stack: Stack) -> None:
     assert {path.parent.name for path in stack.places.keys.rglob("disclosure.key")} == {"sealer", "verifier", "reader"}
+
+
+def test_what_opens_and_what_finds_the_keys_of_people_are_in_different_hands(stack: Stack) -> None:
+    def holders(name: str) -> set[str]:
+        return {path.parent.name for path in stack.places.keys.rglob(name)}
+
+    for tenant in (*keys.TENANTS, keys.DEPLOYMENT_TENANT):
+        assert holders(f"tenant-subject-{tenant}.key") == {"reader"}
+        assert holders(f"tenant-subject-{tenant}.cert") == {"reader", "certs"}
+        assert holders(f"tenant-index-{tenant}.key") == {"sealer"}
+
+
+def test_a_stack_of_an_earlier_version_gets_the_keys_that_it_lacks_and_keeps_its_own(tmp_path: Path) -> None:
+    places, now = Places(tmp_path), datetime.now(UTC)
+    keys.ensure(places, now, tenants=("acme",))
+    all_of_it = {path: path.read_bytes() for path in sorted(tmp_path.rglob("*")) if path.is_file()}
+    lacking = [path for path in all_of_it if path.name.startswith(("tenant-subject-", "tenant-index-"))]
+    assert len(lacking) == 2 * 4
+    for path in lacking:
+        path.unlink()
+    keys.ensure(places, now, tenants=("acme",))
+    assert {path for path in tmp_path.rglob("*") if path.is_file()} == all_of_it.keys()
+    assert all(path.read_bytes() == data for path, data in all_of_it.items() if path not in lacking)
+    assert all(path.read_bytes() != all_of_it[path] for path in lacking)
+    made = {path: path.read_bytes() for path in lacking}
+    keys.ensure(places, now, tenants=("acme",))
+    assert {path: path.read_bytes() for path in lacking} == made
 
 
 def test_no_role_holds_the_root_or_the_quarantine_key(stack: Stack) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from sealtrail.seal import decode_seal, decode_sealed_event, leaf_hash
 from sealtrail.segment import decode_frames, decode_segment, open_frame
 from sealtrail.session import hpke_open, unwrap_session_key, verify_session
 from sealtrail.sworn import sworn
+from sealtrail.token import FieldCipher, parse_wrapped_key, subject_prefix
 from tests.archives import AUDIENCE, NOT_AFTER_S, NOT_BEFORE_S, PART, ROOT, START_S, opening_key, public_of, seed
 from tests.bundles import opened, verified
 from tests.vectors import make
@@ -92,3 +94,12 @@ def test_kept_ciphertexts_still_open() -> None:
     session = verify_session(vector("kept/session.bin"), KEYRING, START_S)
     assert (session.run, session.audience) == (make.RUN, AUDIENCE)
     assert unwrap_session_key(session, partial(hpke_open, opening_key("pipeline"))) == seed("session")
+
+
+def test_a_kept_subjects_key_still_opens_and_reads_its_token() -> None:
+    values = json.loads(vector("good/values.json"))["tokens"]
+    index, key_id = bytes.fromhex(values["index of 'bob'"]), bytes.fromhex(values["its id"])
+    read = parse_wrapped_key(subject_prefix(make.CHAIN, index) + key_id, vector("kept/subject_key.bin"))
+    key = read.open(partial(hpke_open, opening_key("tenant-subject-acme")))
+    assert (key.key.hex(), key.open(values["token for acme"])) == (values["subject's key"], values["text"])
+    assert FieldCipher(seed("session")).decrypt(7, bytes(range(16)), "actor.login", values["encrypted"]) == values["text"]

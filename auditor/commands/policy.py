@@ -11,7 +11,7 @@ import typer
 from auditor.console import AsJson, ConfigFile, explained, say, settings_of
 from auditor.policy import Authority, Loaded, difference, load
 from producers.audit import AuditProducer
-from schemas.policy import Policy
+from schemas.policy import Policy, Roles, in_words
 from schemas.policy_files import PolicyFiles
 
 SOURCE, INSTANCE = "publisher", "command"
@@ -54,13 +54,31 @@ def load_command(
 
 @app.command("show")
 def show_command(config: ConfigFile = None, as_json: AsJson = False) -> None:
-    """Classes, retention and the hash of the policy that is in force here."""
+    """The hash of the policy that is in force here; of each class, retention, readers, and who of them may reveal."""
     with explained():
         policy = PolicyFiles(settings_of(config, SOURCE).policy).current()
-    classes = {str(name): {"archive_days": c.archive_days, "hot_days": c.hot_days} for name, c in policy.classes.items()}
     if as_json:
+        classes = {
+            str(name): {
+                "archive_days": c.archive_days,
+                "hot_days": c.hot_days,
+                "readers": _purposes(c.readers),
+                "revealers": _purposes(c.revealers),
+            }
+            for name, c in policy.classes.items()
+        }
         print(json.dumps({"policy": policy.notes()[1].hex(), "classes": classes}))
         return
     print(f"policy {policy.notes()[1].hex()}")
-    for name, days in classes.items():
-        print(f"{name.lower():<12} archive {days['archive_days']:>5} days   hot {days['hot_days']:>4} days")
+    for name, c in policy.classes.items():
+        print(f"{name.lower():<12} archive {c.archive_days:>5} days   hot {c.hot_days:>4} days")
+        print(f"{'':<12} read by {in_words(c.readers)}")
+        print(f"{'':<12} revealed by {in_words(c.revealers)}")
+
+
+def _purposes(roles: Roles) -> dict[str, list[str]]:
+    """By role; a role may be named twice."""
+    made: dict[str, list[str]] = {}
+    for role, purposes in roles:
+        made.setdefault(role, []).extend(purposes)
+    return made

@@ -9,8 +9,10 @@
 The first two follow from Avro's resolution (`schemas.evolution.resolution`). The contract is stricter than Avro in what it
 admits from old writers, because the sealer checks their events by the newest version: a field that is gone is a field that it
 does not know; a symbol, a promoted type, a narrower pattern, a stronger redaction are refused as well. Of the last kind
-Avro knows nothing: a lower class, a weaker redaction, a wider pattern, more paths in clear. Mask and hash reveal different
-things, so either instead of the other is weaker. Where two patterns cannot be compared, both judgements are given.
+Avro knows nothing: a lower class, a weaker redaction, a wider pattern, more paths in clear. Mask, hash and tokenize reveal
+different things, so any instead of another is weaker: a token can be undone, until its subject's key is destroyed; a mask shows
+the end, and a hash joins, for good. A token under another subject's key is weaker as well: the person that it was about can
+no longer have it destroyed. Where two patterns cannot be compared, both judgements are given.
 
 A changed logical type keeps the bytes and changes what they mean: it breaks both.
 """
@@ -155,6 +157,9 @@ def _marks(path: str, old: Marks, new: Marks) -> Iterator[Change]:
         )
     if old.clear_values is not None and new.clear_values is not None:
         yield from _pattern(path, "clearValues", old.clear_values, new.clear_values)
+    if old.subject_field != new.subject_field and old.redact is new.redact:
+        what = f"subject {old.subject_field or 'none'} is {new.subject_field or 'none'}"
+        yield _change(path, what, None if old.subject_field is None else Judgement.WEAKER)
     if old.extension != new.extension:
         yield _change(path, "what holds an extension", Judgement.READERS, Judgement.WRITERS)
     if old.example != new.example:

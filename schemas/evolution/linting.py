@@ -5,7 +5,8 @@
 3. Names: namespace io.sealtrail[.<connector>].v<n>, types UpperCamel, fields a-z and _, symbols A-Z, 0-9 and _.
 4. Docs: the record, every field, every symbol of an enum (`symbolDocs`), and no symbol that is none.
 5. Every leaf has an example, of its type, that the contract admits.
-6. A default is one of its type: null where null may stand.
+6. A subjectField with a dot leads to a text of the event that identifies somebody; an extension's too.
+7. A default is one of its type: null where null may stand.
 
 A violation names the field and the rule; no value is repeated.
 """
@@ -18,7 +19,8 @@ from typing import Any
 
 from schemas.contract import problem_of
 from schemas.evolution.released import EVENT, full_name
-from schemas.fields import Node, violations
+from schemas.fields import Node, field_tree, subject_problems, violations
+from schemas.registry import AUDIT_EVENT
 from sealtrail.avro import Codec
 from sealtrail.errors import ContractError, EvidenceError
 
@@ -49,6 +51,7 @@ def _further(text: str, tree: Node | None) -> Iterator[ContractError]:
     if name and not _NAMESPACE.fullmatch(name.rpartition(".")[0]):
         yield ContractError("", "a namespace that is not io.sealtrail[.<connector>].v<n>")
     yield from _of(tree, name == EVENT)
+    yield from subject_problems(tree, tree if name == EVENT else field_tree(AUDIT_EVENT.text))
 
 
 def _of(node: Node, of_event: bool) -> Iterator[ContractError]:

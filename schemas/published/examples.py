@@ -1,8 +1,9 @@
 """Examples of events, one a family: made from the examples of the schema's leaves, and redacted as every event is.
 
 What an example shows is what the trail would hold: its personal values are hashed under a key that everybody knows (32 zero
-bytes) and masked, its secrets and details are gone. Each passes the contract and the sealer's check of redaction, or the pages
-are not made. Bytes are hexadecimal, ids are UUIDs; an extension's payload stands decoded under its record's name.
+bytes), tokenised under another (64 zero bytes, every person's here) and masked, its secrets and details are gone. Each passes
+the contract and the sealer's check of redaction, or the pages are not made. Bytes are hexadecimal, ids are UUIDs; an
+extension's payload stands decoded under its record's name.
 """
 
 from __future__ import annotations
@@ -19,10 +20,13 @@ from schemas.fields import Node, field_tree
 from schemas.published.events import EMITTER, KIT, REGION, Entry
 from schemas.redact import REDACTION_POLICY, RedactionCheck, Redactor
 from schemas.registry import AUDIT_EVENT, packaged_registry
+from schemas.tokenized import Tokenized
 from sealtrail.avro import Codec
 from sealtrail.errors import ConfigError, ContractError
+from sealtrail.token import SUBJECT_KEY_SIZE, FieldCipher, SubjectKey
 
 KEY = bytes(32)  # the hash key of the examples: published, so that the hashes can be made again
+SUBJECT_KEY = bytes(SUBJECT_KEY_SIZE)  # of every person in them, likewise
 _TREE = field_tree(AUDIT_EVENT.text)
 _UUIDS = frozenset({"event_id", "epoch", "causation_id", "original_event_id"})
 
@@ -75,12 +79,21 @@ def redacted(event: Mapping[str, object]) -> dict[str, Any]:
         ContractError: it does not keep the contract, or the sealer would find something in it that is not redacted.
     """
     registry = packaged_registry()
-    Contract(registry, REGION).check(event)
+    contract, tokenized, cipher = Contract(registry, REGION), Tokenized(registry), FieldCipher(KEY)
+    contract.check(event)
     made = Redactor(AUDIT_EVENT.text, registry, lambda _: KEY)(event)
-    Contract(registry, REGION).check(made)
-    for violation in RedactionCheck(registry)(made):
+    sent = tokenized(made, lambda path, text, _: cipher.encrypt(0, 0, made["event_id"], path, text.encode()).decode())
+    contract.check(sent)
+    for violation in RedactionCheck(registry)(sent):
         raise ContractError(violation.field, violation.problem)
-    return made
+    sealed = tokenized(made, lambda _, text, __: token_of(made["tenant"], text))
+    contract.check(sealed)
+    return sealed
+
+
+def token_of(tenant: str, text: str) -> str:
+    """The token of a text in the examples."""
+    return SubjectKey(tenant, SUBJECT_KEY).token(text)
 
 
 def as_json(event: Mapping[str, Any]) -> str:

@@ -65,6 +65,7 @@ from sealtrail.segment import (
 from sealtrail.session import mac_key, open_run, record_mac
 from sealtrail.source import Source
 from sealtrail.tar import TRAILER, header
+from sealtrail.token import FieldCipher, SubjectKey, subject_index, wrap_subject_key
 from sealtrail.verify import Trust, verify_archive
 from sinks.archive.checking import Entry
 from tests import bundles as made_bundles
@@ -99,6 +100,7 @@ from tests.test_tamper import CASES
 
 FOLDER = Path(__file__).parent
 CHAIN = CHAINS[0]
+LOGIN = "ada@example.com"
 CONTENT = Content(bytes(range(16)), bytes(range(32)), SEAL_NOTE.sha256, bytes(16), encode_note(detail="st-mac"))
 SEAL_0 = Seal(
     prev=bytes(32),
@@ -174,6 +176,7 @@ def good() -> dict[str, bytes]:
         "mac key": key.hex(),
         "mac of audit.raw, 7, 'value'": record_mac(key, "audit.raw", 7, b"value").hex(),
         "schema headers": {c: h.hex() for c, h in (("seal", SEAL.header), ("seal note", SEAL_NOTE.header))},
+        "tokens": tokens(),
     }
     return {
         "good/seal.bin": seal,
@@ -187,6 +190,27 @@ def good() -> dict[str, bytes]:
         "good/form.bundle": form(),
         "good/values.json": json.dumps(values, indent=1).encode() + b"\n",
     }
+
+
+def tokens() -> dict[str, Any]:
+    """A field on its way from an application to a sealed event."""
+    key = subject_key()
+    return {
+        "session key": seed("session").hex(),
+        "seq, number, event id, path": [7, 2, bytes(range(16)).hex(), "actor.login"],
+        "text": LOGIN,
+        "encrypted": FieldCipher(seed("session")).encrypt(7, 2, bytes(range(16)), "actor.login", LOGIN.encode()).decode(),
+        "subject's key": key.key.hex(),
+        "its id": key.key_id.hex(),
+        "token for acme": key.token(LOGIN),
+        "tenant-index": seed("tenant-index").hex(),
+        "index of 'bob'": subject_index(seed("tenant-index"), "bob").hex(),
+    }
+
+
+def subject_key() -> SubjectKey:
+    """A subject's key of tenant acme."""
+    return SubjectKey("acme", seed("subject, first half") + seed("subject, second half"))
 
 
 def bad() -> dict[str, bytes]:
@@ -461,7 +485,7 @@ def kept() -> dict[str, bytes]:
 
 def kept_alone() -> dict[str, bytes]:
     """Of these, what is one value alone."""
-    source, pipeline = signing_key("source-github"), opening_key("pipeline").public_key().public_bytes_raw()
+    source, pipeline = signing_key("source-github"), public_of_opening("pipeline")
     frame = seal_frame(
         [(0, CONTENT), (1, CONTENT)],
         chain=CHAIN,
@@ -473,7 +497,19 @@ def kept_alone() -> dict[str, bytes]:
     )
     session = open_run(RUN, AUDIENCE, seed("session"), pipeline, public_of("source-github"), source.sign)
     bundle = made_bundles.of_an_hour()
-    return {"kept/contents.avro": encode_frames([frame]), "kept/session.bin": session, "kept/good.bundle": bundle}
+    index = subject_index(seed("tenant-index"), "bob")
+    wrapped = wrap_subject_key(CHAIN, index, subject_key(), START_S * 1_000_000, public_of_opening("tenant-subject-acme"))
+    return {
+        "kept/contents.avro": encode_frames([frame]),
+        "kept/session.bin": session,
+        "kept/good.bundle": bundle,
+        "kept/subject_key.bin": wrapped.encode(),
+    }
+
+
+def public_of_opening(name: str) -> bytes:
+    """The public half of a key that opens, 32 bytes."""
+    return opening_key(name).public_key().public_bytes_raw()
 
 
 def _referring(made: Segment, **fields: Any) -> bytes:
