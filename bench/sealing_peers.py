@@ -17,6 +17,8 @@ import hashlib
 import json
 import os
 import secrets
+import signal
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -71,6 +73,7 @@ class Asking:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run, and print the table."""
     asking = _asking(arguments)
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that broker and contestant are ended too
     report = Reporter()
     entrants = contestants(asking.names, report)
     with Bench.begun(asking, report) as bench:
