@@ -14,9 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.peers.checking import Asked, Expected, WrongError, check
-from bench.peers.contestants import formats
+from bench.peers.contestants import Contestant, formats
+from bench.peers.figures import Outcome, result_of, table_of
 from bench.peers.install import LOCK_FILE
-from bench.peers.watch import Sample, Seen, StalledError, figures_of
+from bench.peers.supply import Supply
+from bench.peers.watch import Figures, Sample, Seen, StalledError, figures_of
 from bench.peers.work import ALERTS, CHANGES, ROUTINE, Head, Task, Work, check_redaction, classify
 from infra import lock
 from kafkaio.reader import Record
@@ -164,6 +166,19 @@ def test_the_rate_is_what_became_visible_in_the_window() -> None:
 def test_an_input_that_ends_before_the_window_gives_no_rate() -> None:
     with pytest.raises(StalledError, match="--events"):
         figures_of(_samples(5, 10, (0, 0, 0), (1, 10, 1), (2, 20, 1)), {0: list(range(20))})
+
+
+def test_ratios_are_taken_round_by_round() -> None:
+    """A machine that is half as fast in the second round changes no ratio."""
+
+    def outcomes(*rates: int) -> list[Outcome]:
+        return [Outcome(Figures(rate, 1.0, 1e6 / rate, 10.0, 1.0), rate, 0, load=2.0) for rate in rates]
+
+    entrants = [Contestant(name, name, True, True, lambda _: []) for name in ("sealer", "naive")]
+    found = Supply(((),), {}, 400.0, 0.05)
+    result = result_of({}, found, entrants, {"sealer": outcomes(8000, 4000), "naive": outcomes(2000, 1000)})
+    assert "| naive | 1,500 | 4.00 | 750.0 | 4.00 | 10 |" in table_of(result)
+    assert "2.0 to 2.0" in table_of(result)
 
 
 # -- what is installed

@@ -6,7 +6,7 @@ import os
 import platform
 import statistics
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -51,7 +51,8 @@ def result_of(
             "rate": statistics.median(one.rate for one in figures),
             "cpu_us": statistics.median(one.cpu_us for one in figures),
             "peak_mib": statistics.median(one.peak_mib for one in figures),
-            "sealer_is": _ratio(outcomes, entrant.name),
+            "sealer_is": _ratio(outcomes, entrant.name, lambda sealer, other: sealer.rate / other.rate),
+            "cpu_is": _ratio(outcomes, entrant.name, lambda sealer, other: other.cpu_us / sealer.cpu_us),
             "rounds": [
                 {
                     **asdict(one.figures),
@@ -78,12 +79,12 @@ def result_of(
     }
 
 
-def _ratio(outcomes: dict[str, list[Outcome]], name: str) -> float | None:
-    """Median of the sealer's rate over this one's, round by round."""
+def _ratio(outcomes: dict[str, list[Outcome]], name: str, ratio: Callable[[Figures, Figures], float]) -> float | None:
+    """Median of what the sealer's figures and this one's give, round by round; None without the sealer."""
     if not outcomes.get(SEALER):
         return None
     pairs = zip(outcomes[SEALER], outcomes[name], strict=True)
-    return statistics.median(sealer.figures.rate / other.figures.rate for sealer, other in pairs)
+    return statistics.median(ratio(sealer.figures, other.figures) for sealer, other in pairs)
 
 
 def _machine() -> dict[str, object]:
@@ -101,11 +102,14 @@ def _machine() -> dict[str, object]:
 
 def table_of(result: dict[str, object]) -> str:
     """The medians, as docs/performance.md has them."""
-    rows = ["| contestant | records/s | sealer ÷ it | CPU µs each | peak MiB |", "|---|---|---|---|---|"]
+    rows = [
+        "| contestant | records/s | sealer ÷ it | CPU µs each | it ÷ sealer | peak MiB |",
+        "|---|---|---|---|---|---|",
+    ]
     contestants = cast("dict[str, dict[str, object]]", result["contestants"])
     for row in contestants.values():
-        ratio = "" if row["sealer_is"] is None else f"{row['sealer_is']:.2f}"
-        rows.append(f"| {row['title']} | {row['rate']:,.0f} | {ratio} | {row['cpu_us']:.1f} | {row['peak_mib']:.0f} |")
+        rate, cpu = ("" if row[name] is None else f"{row[name]:.2f}" for name in ("sealer_is", "cpu_is"))
+        rows.append(f"| {row['title']} | {row['rate']:,.0f} | {rate} | {row['cpu_us']:.1f} | {cpu} | {row['peak_mib']:.0f} |")
     loads = [one["load"] for row in contestants.values() for one in cast("list[dict[str, float]]", row["rounds"])]
     rows.append(f"\nload average before a run: {min(loads):.1f} to {max(loads):.1f}")
     return "\n".join(rows)
