@@ -32,7 +32,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from bench.peers import supply
 from bench.peers.checking import Asked, Found, WrongError, check
-from bench.peers.contestants import ALL, ROOT, SEALER, Contestant, contestants, formats, write_task
+from bench.peers.contestants import ALL, ROOT, SEALER, WITHOUT_TOKENS, Contestant, contestants, formats, write_task
 from bench.peers.figures import Outcome, line_of, result_of, table_of
 from bench.peers.supply import Supply
 from bench.peers.watch import StalledError, Window, figures_of, watch
@@ -104,8 +104,10 @@ def _asking(arguments: Sequence[str] | None) -> Asking:
     names = tuple(given.only.split(","))
     if not set(names) <= set(ALL):
         parser.error(f"--only: some of {', '.join(ALL)}")
-    if given.tokens and supply.tokenised_field() is None:
-        parser.error("--tokens: the event schema has no field that is tokenised")
+    if not 0 <= given.tokens <= 1:
+        parser.error("--tokens: a share, from 0 to 1")
+    if given.tokens and set(names) & set(WITHOUT_TOKENS):
+        parser.error(f"--tokens: not by {', '.join(WITHOUT_TOKENS)}; name the others with --only")
     return Asking(given.events, given.rounds, given.warm, given.measure, given.commit_ms, names, given.tokens, given.json)
 
 
@@ -142,7 +144,7 @@ class Bench:
                 found = supply.read(stack.settings("admin"), stack.settings("sealer"), PARTITIONS)
                 report.line(
                     f"{found.records:,} raw records of {found.mean_bytes:.0f} B on the mean in {PARTITIONS} partitions, "
-                    f"{found.signed:.1%} to be signed; stated in {took:.0f} s"
+                    f"{found.signed:.1%} to be signed, {found.tokenised:.1%} with a login; stated in {took:.0f} s"
                 )
                 yield cls(asking, stack, folder, found)
             finally:
@@ -204,6 +206,7 @@ class Bench:
             key_id=hashlib.sha256(self._public).hexdigest(),
             disclosure_key=secrets.token_hex(32),
             mac_keys=self.input.mac_keys,
+            token_keys=self.input.token_keys,
             state=str(state),
         )
 

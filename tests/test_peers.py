@@ -13,11 +13,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.peers.checking import Asked, Expected, WrongError, check
+from bench.peers.checking import TOKENISED, Asked, Expected, WrongError, check
 from bench.peers.contestants import Contestant, formats
 from bench.peers.figures import Outcome, result_of, table_of
 from bench.peers.install import LOCK_FILE
-from bench.peers.supply import Supply
+from bench.peers.supply import Supply, expected_of, token_key
 from bench.peers.watch import Figures, Sample, Seen, StalledError, figures_of
 from bench.peers.work import ALERTS, CHANGES, ROUTINE, Head, Task, Work, check_redaction, classify
 from infra import lock
@@ -26,13 +26,15 @@ from schemas.policy import Policy
 from schemas.redact import RedactionCheck, Redactor
 from schemas.registry import AUDIT_EVENT, packaged_registry
 from sealtrail.seal import Route, SealedEvent, decode_sealed_event, encode_sealed_event
-from sealtrail.session import record_mac
+from sealtrail.session import mac_key, record_mac
+from sealtrail.token import FieldCipher
 from tests.strategies import events, minimal_event
 
 POLICY = Policy.load()
 REDACTED = RedactionCheck(packaged_registry())
 REDACTOR = Redactor(AUDIT_EVENT.text, packaged_registry(), lambda tenant: bytes(32))
-MAC_KEY, SIGNING = bytes(range(32)), Ed25519PrivateKey.from_private_bytes(bytes(32))
+SESSION, SIGNING = bytes(range(32)), Ed25519PrivateKey.from_private_bytes(bytes(32))
+EPOCH: bytes = minimal_event()["emitter"]["epoch"]
 COUNT = 60
 Topics = dict[str, list[bytes]]
 
@@ -96,6 +98,11 @@ def _altered(at: int, change: Callable[[SealedEvent], SealedEvent]) -> Callable[
     return act
 
 
+def _with_login(event: SealedEvent, login: str) -> bytes:
+    made = AUDIT_EVENT.decode(event.content.content)
+    return AUDIT_EVENT.encode({**made, "actor": {**made["actor"], "login": login}})
+
+
 def _drop(topic: str, at: int) -> Callable[[Topics], None]:
     return lambda topics: topics[topic].__delitem__(at)
 
@@ -111,6 +118,12 @@ FAULTS: dict[str, tuple[str, Callable[[Topics], None]]] = {
     "another content": (
         "content digest",
         _altered(7, lambda event: replace(event, content=replace(event.content, content=event.content.content + b"x"))),
+    ),
+    "a token of somebody else": (
+        "content digest",
+        _altered(
+            6, lambda event: replace(event, content=replace(event.content, content=_with_login(event, "tok_" + "0" * 40)))
+        ),
     ),
     "a signature less": ("signed is True", _altered(10, lambda event: replace(event, signature=None))),
     "a signature of something else": (
@@ -145,6 +158,31 @@ def test_a_seal_that_the_policy_does_not_give_is_refused() -> None:
         _checked(_trail(), expected=expected)
 
 
+@pytest.mark.parametrize(
+    ("login", "said"),
+    [
+        (lambda _: "person0@example.org", "not a token"),
+        (lambda _: None, "0 tokens, not 1"),
+        (lambda head: head[:-1] + ("A" if head[-1] != "A" else "Q"), "two tokens"),
+    ],
+)
+def test_a_token_that_is_none_or_another_than_before_is_refused(login: Callable[[str], str | None], said: str) -> None:
+    """Sealed like that by the contestant itself, so digests and signatures are right."""
+    work, head = Work(_task()), Head()
+    topics: Topics = {"archive": [], "hot": [], "siem": []}
+    for number in range(COUNT):
+        checked = work.check(*_raw(number), number)
+        if number == COUNT - 3:
+            event = AUDIT_EVENT.decode(checked.content)
+            event["actor"]["login"] = login(event["actor"]["login"])
+            checked = replace(checked, content=AUDIT_EVENT.encode(event))
+        value = work.link(head, 0, checked, sign=checked.sign or number == COUNT - 1)
+        for topic in work.outputs(checked.routes):
+            topics[topic].append(value)
+    with pytest.raises(WrongError, match=said):
+        _checked(topics)
+
+
 # -- time
 
 
@@ -175,7 +213,7 @@ def test_ratios_are_taken_round_by_round() -> None:
         return [Outcome(Figures(rate, 1.0, 1e6 / rate, 10.0, 1.0), rate, 0, load=2.0) for rate in rates]
 
     entrants = [Contestant(name, name, True, True, lambda _: []) for name in ("sealer", "naive")]
-    found = Supply(((),), {}, 400.0, 0.05)
+    found = Supply(((),), {}, {}, 400.0, 0.05, 0.0)
     result = result_of({}, found, entrants, {"sealer": outcomes(8000, 4000), "naive": outcomes(2000, 1000)})
     assert "| naive | 1,500 | 4.00 | 750.0 | 4.00 | 10 |" in table_of(result)
     assert "2.0 to 2.0" in table_of(result)
@@ -210,29 +248,30 @@ def _task() -> Task:
         signing_key=SIGNING.private_bytes_raw().hex(),
         key_id=hashlib.sha256(SIGNING.public_key().public_bytes_raw()).hexdigest(),
         disclosure_key=bytes(32).hex(),
-        mac_keys={minimal_event()["emitter"]["epoch"].hex(): MAC_KEY.hex()},
+        mac_keys={EPOCH.hex(): mac_key(SESSION).hex()},
+        token_keys={EPOCH.hex(): token_key(SESSION).hex()},
     )
 
 
 def _event(number: int) -> dict[str, Any]:
+    """Every third has a login, of two people in turn; encrypted, as the emitter leaves it."""
     emitter = {**minimal_event()["emitter"], "seq": number}
     name = "github.member" if number % 10 == 0 else "github.push"
-    return REDACTOR(minimal_event(emitter=emitter, event_name=name))
+    who = f"person{number % 2}"
+    actor = {"kind": "USER", "id": who, "display": None, "login": f"{who}@example.org" if number % 3 == 0 else None}
+    event = REDACTOR(minimal_event(emitter=emitter, event_name=name, actor=actor))
+    cipher = FieldCipher(SESSION)
+    return TOKENISED(event, lambda path, text, _: cipher.encrypt(number, 0, event["event_id"], path, text.encode()).decode())
 
 
 def _raw(number: int) -> tuple[bytes, bytes]:
     """Value and MAC."""
     value = AUDIT_EVENT.encode(_event(number))
-    return value, record_mac(MAC_KEY, "audit.raw", number, value)
+    return value, record_mac(mac_key(SESSION), "audit.raw", number, value)
 
 
 def _expected() -> list[Expected]:
-    rows = []
-    for number in range(COUNT):
-        decision = POLICY.decide(_event(number))
-        digest = hashlib.sha256(_raw(number)[0]).digest()
-        rows.append(Expected(digest, decision.log_class, decision.sign, decision.routes | Route.ARCHIVE))
-    return rows
+    return [expected_of(_event(number), _raw(number)[0], SESSION, POLICY) for number in range(COUNT)]
 
 
 def _trail() -> Topics:

@@ -3,7 +3,8 @@
 What is true of outputs that pass:
 1. Each chain's seals are numbered 0, 1, 2 …, each `prev` is the leaf hash of the one before, and time does not go back.
 2. Each raw offset from 0 on is accounted for by one EVENT; none is refused, repeated, or left out.
-3. Each content is the raw record's event, and its digest is right.
+3. Each content is the raw record's event, and its digest is right. Encrypted values are tokens in it: in a chain the same for the
+   same value of the same person, another for another.
 4. Class and routes are the policy's; what the policy signs is signed, and every signature verifies.
 5. Hot and SIEM hold exactly the sealed events whose routes say so, in the order of their chain.
 
@@ -16,12 +17,14 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from kafkaio.reader import Record
+from schemas.registry import AUDIT_EVENT, packaged_registry
+from schemas.tokenized import Tokenized
 from sealtrail.seal import (
     ZERO_DIGEST,
     Kind,
@@ -34,6 +37,9 @@ from sealtrail.seal import (
     leaf_hash,
     seal_message,
 )
+from sealtrail.token import is_token
+
+TOKENISED = Tokenized(packaged_registry())
 
 
 class WrongError(Exception):
@@ -49,12 +55,20 @@ class Committed(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What must become of one raw record: SHA-256 of its value, and what the policy says of its event."""
+    """What must become of one raw record.
+
+    Attributes:
+        digest: SHA-256 of its event, with no text where tokens will stand.
+        log_class, sign, routes: what the policy says of it.
+        tenant: whose event it is; texts: what its tokens stand for, each with whom it is about.
+    """
 
     digest: bytes
     log_class: LogClass
     sign: bool
     routes: Route
+    tenant: str
+    texts: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +105,8 @@ class _Chain:
     next_offset: int = 0
     sealed_at_us: int = 0
     signed: bool = True
+    tokens: dict[tuple[str, str, str], str] = field(default_factory=dict)  # tenant, whom it is about, text
+    texts: dict[str, tuple[str, str, str]] = field(default_factory=dict)  # the other way round
 
 
 def check(asked: Asked, partitions: Mapping[str, int], raw: Sequence[Sequence[Expected]], reader: Committed) -> Found:
@@ -115,7 +131,7 @@ def check(asked: Asked, partitions: Mapping[str, int], raw: Sequence[Sequence[Ex
                 raise WrongError(f"{where}: of chain {seal.chain}")
             _link(where, chains.setdefault(seal.chain, _Chain()), seal, event, key)
             if seal.kind is Kind.EVENT:
-                _event(where, seal, event, raw[partition])
+                _event(where, chains[seal.chain], seal, event, raw[partition])
                 found.records += 1
                 places.append(record.offset)
             elif seal.kind not in (Kind.GENESIS, Kind.HEARTBEAT):
@@ -156,15 +172,38 @@ def _link(where: str, chain: _Chain, seal: Seal, event: SealedEvent, key: Ed2551
     chain.signed = seal.signed
 
 
-def _event(where: str, seal: Seal, event: SealedEvent, raw: Sequence[Expected]) -> None:
+def _event(where: str, chain: _Chain, seal: Seal, event: SealedEvent, raw: Sequence[Expected]) -> None:
     """Rules 2 to 4 of an EVENT."""
     if seal.source_count != 1 or seal.source_offset >= len(raw):
         raise WrongError(f"{where}: accounts for {seal.source_count} raw offsets from {seal.source_offset}")
     expected = raw[seal.source_offset]
-    if hashlib.sha256(event.content.content).digest() != expected.digest:
+    content = event.content.content
+    if expected.texts:
+        content = _tokens(where, chain, content, expected)
+    if hashlib.sha256(content).digest() != expected.digest:
         raise WrongError(f"{where}: content is not the raw record's")
     if (seal.log_class, seal.routes) != (expected.log_class, expected.routes) or (expected.sign and not seal.signed):
         raise WrongError(f"{where}: class, routes or signature are not the policy's")
+
+
+def _tokens(where: str, chain: _Chain, content: bytes, expected: Expected) -> bytes:
+    """The content without its tokens, which are what they should be."""
+    event = AUDIT_EVENT.decode(content)
+    found = [value.text for value in TOKENISED.values(event)]
+    if len(found) != len(expected.texts):
+        raise WrongError(f"{where}: {len(found)} tokens, not {len(expected.texts)}")
+    for token, (subject, text) in zip(found, expected.texts, strict=True):
+        meant = (expected.tenant, subject, text)
+        if not is_token(token):
+            raise WrongError(f"{where}: not a token")
+        if chain.tokens.setdefault(meant, token) != token or chain.texts.setdefault(token, meant) != meant:
+            raise WrongError(f"{where}: a value has two tokens, or a token two values")
+    return AUDIT_EVENT.encode(without_tokens(event))
+
+
+def without_tokens(event: dict[str, Any]) -> dict[str, Any]:
+    """The event with no text in the places of tokens."""
+    return TOKENISED(event, lambda *_: "")
 
 
 def _copies(asked: Asked, topic: str, route: Route, partitions: int, chains: Mapping[str, _Chain], reader: Committed) -> None:

@@ -73,6 +73,7 @@ def result_of(
             "records": found.records,
             "mean_bytes": found.mean_bytes,
             "signed": found.signed,
+            "tokenised": found.tokenised,
             "partitions": len(found.expected),
         },
         "contestants": rows,

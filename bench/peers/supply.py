@@ -2,7 +2,8 @@
 
 Events are GitHub webhooks' (the generator's payloads through the connector's mapping), stated by `AuditProducer`: completed,
 checked, redacted, numbered, with session and MAC. One run of one instance a partition, so each partition has one key. One
-event in `SIGNED_EVERY` is one that the class policy has signed. `DRAFTS` different drafts are stated over and over.
+event in `SIGNED_EVERY` is one that the class policy has signed. `DRAFTS` different drafts are stated over and over. Logins,
+which are tokenised, stand only in as many as are asked for.
 """
 
 from __future__ import annotations
@@ -16,7 +17,10 @@ from dataclasses import dataclass
 from itertools import count, cycle, islice
 from typing import Any, cast
 
-from bench.peers.checking import Expected
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from bench.peers.checking import TOKENISED, Expected, without_tokens
 from bench.peers.work import classify
 from infra.artifacts import github_payloads
 from infra.report import Reporter
@@ -26,17 +30,17 @@ from producers.audit import AuditProducer
 from producers.generate import generated_payloads, shapes_of
 from producers.github.mapping import GITHUB, draft_of
 from schemas.catalogue import RAW, topic_name
-from schemas.fields import Redact, field_tree
 from schemas.partitioner import partition_of
 from schemas.policy import Policy
 from schemas.registry import AUDIT_EVENT
 from schemas.settings import Settings
 from sealtrail.emitters import OPEN_EVENT
 from sealtrail.errors import ConfigError
+from sealtrail.seal import Route
 from sealtrail.session import RUN_SESSION, mac_key, unwrap_session_key, verify_session
+from sealtrail.token import FieldCipher
 
 DRAFTS = 10_000
-PEOPLE = 200
 SIGNED_EVERY = 20
 SOURCE, TENANTS = "github", ("acme", "globex", "initech", "octo")
 AWAIT_S = 120.0  # for the broker to take the last of it
@@ -49,14 +53,16 @@ class Supply:
 
     Attributes:
         expected: of each raw record, by partition and offset.
-        mac_keys: of each run, by its epoch; both in hex.
-        mean_bytes: of a record's value; signed: the share that the policy has signed.
+        mac_keys, token_keys: of each run, by its epoch; in hex.
+        mean_bytes: of a record's value; signed: the share that the policy has signed; tokenised: that has a login.
     """
 
     expected: tuple[tuple[Expected, ...], ...]
     mac_keys: dict[str, str]
+    token_keys: dict[str, str]
     mean_bytes: float
     signed: float
+    tokenised: float
 
     @property
     def records(self) -> int:
@@ -69,7 +75,7 @@ def fill(settings: Settings, events: int, partitions: int, tokens: float = 0.0) 
 
     Args:
         settings: the source's.
-        tokens: the share of the events that have a value for tokens to stand for.
+        tokens: the share of the events whose people have logins, for which tokens will stand.
     """
     names = [_instance(partition, partitions) for partition in range(partitions)]
     with ExitStack() as stack:
@@ -84,9 +90,9 @@ def fill(settings: Settings, events: int, partitions: int, tokens: float = 0.0) 
 def read(admin: Settings, sealer: Settings, partitions: int) -> Supply:
     """Read the raw topic back: what each record is, what must become of it, and the keys of its runs."""
     policy, open_run = Policy.load(sealer.policy), _opener(sealer)
-    mac_keys: dict[str, str] = {}
+    sessions: dict[bytes, bytes] = {}
     expected = []
-    sizes = signed = 0
+    sizes = signed = tokenised = 0
     with PartitionReader(admin) as reader:
         for partition in range(partitions):
             rows: list[Expected] = []
@@ -95,19 +101,51 @@ def read(admin: Settings, sealer: Settings, partitions: int) -> Supply:
                     raise ConfigError(f"the raw topic has no record at {partition}@{len(rows)}")
                 value = record.value or b""
                 event = AUDIT_EVENT.decode_lenient(value)
+                epoch = event["emitter"]["epoch"]
                 if event["event_name"] == OPEN_EVENT:
-                    mac_keys[event["emitter"]["epoch"].hex()] = open_run(event, record.timestamp_ms / 1000).hex()
-                decision = policy.decide(event)
-                rows.append(Expected(hashlib.sha256(value).digest(), decision.log_class, decision.sign, decision.routes | 1))
+                    sessions[epoch] = open_run(event, record.timestamp_ms / 1000)
+                row = expected_of(event, value, sessions[epoch], policy)
+                rows.append(row)
                 sizes += len(value)
-                signed += decision.sign
+                signed += row.sign
+                tokenised += bool(row.texts)
             expected.append(tuple(rows))
     records = sum(map(len, expected))
-    return Supply(tuple(expected), mac_keys, sizes / records, signed / records)
+    return Supply(
+        tuple(expected),
+        {epoch.hex(): mac_key(key).hex() for epoch, key in sessions.items()},
+        {epoch.hex(): token_key(key).hex() for epoch, key in sessions.items()},
+        sizes / records,
+        signed / records,
+        tokenised / records,
+    )
+
+
+def expected_of(event: dict[str, Any], value: bytes, session_key: bytes, policy: Policy) -> Expected:
+    """What must become of a raw record's event."""
+    decision, cipher = policy.decide(event), FieldCipher(session_key)
+    number, event_id = event["emitter"]["seq"], event["event_id"]
+    texts = tuple(
+        (found.subject, cipher.decrypt(number, event_id, found.path, found.text)) for found in TOKENISED.values(event)
+    )
+    rest = AUDIT_EVENT.encode(without_tokens(event)) if texts else value
+    return Expected(
+        hashlib.sha256(rest).digest(),
+        decision.log_class,
+        decision.sign,
+        decision.routes | Route.ARCHIVE,
+        event["tenant"],
+        texts,
+    )
+
+
+def token_key(session_key: bytes) -> bytes:
+    """The key of a run's encrypted fields, as `FieldCipher` derives it."""
+    return HKDF(SHA256(), 32, salt=None, info=b"token").derive(session_key)
 
 
 def _opener(sealer: Settings) -> Callable[[Mapping[str, Any], float], bytes]:
-    """What gives the MAC key of a run, from its opening event and the time of its record."""
+    """What gives the session key of a run, from its opening event and the time of its record."""
     if sealer.root_vkey is None or sealer.certificates is None:
         raise ConfigError("the sealer's settings name no root_vkey or certificates")
     keyring = load_keyring(sealer.certificates, load_root(sealer.root_vkey))
@@ -116,17 +154,9 @@ def _opener(sealer: Settings) -> Callable[[Mapping[str, Any], float], bytes]:
 
     def opened(event: Mapping[str, Any], time_s: float) -> bytes:
         session = verify_session(RUN_SESSION.header + event["extension"]["payload"], keyring, time_s)
-        return mac_key(unwrap_session_key(session, openers[session.pipeline_key].open))
+        return unwrap_session_key(session, openers[session.pipeline_key].open)
 
     return opened
-
-
-def tokenised_field() -> str | None:
-    """The event's first text field that is tokenised, or None while the schema has none."""
-    for name, node in field_tree(AUDIT_EVENT.text).fields:
-        if node.kind == "string" and node.marks is not None and node.marks.redact is Redact.TOKENIZE:
-            return name
-    return None
 
 
 def _drafts(tokens: float) -> list[Draft]:
@@ -138,12 +168,13 @@ def _drafts(tokens: float) -> list[Draft]:
         pool = signed if number % SIGNED_EVERY == 0 else others
         made.append(pool[number % len(pool)])
     random.Random(1).shuffle(made)  # so that every partition has its share of the signed
-    field = tokenised_field()
-    if field is not None:
-        with_value = random.Random(2).sample(range(DRAFTS), int(tokens * DRAFTS))
-        for number in with_value:
-            made[number] = {**made[number], field: f"person{number % PEOPLE}@example.org"}
-    return made
+    with_logins = set(random.Random(2).sample(range(DRAFTS), round(tokens * DRAFTS)))
+    return [draft if number in with_logins else _without_logins(draft) for number, draft in enumerate(made)]
+
+
+def _without_logins(draft: Draft) -> Draft:
+    people = {name: {**cast("Draft", draft[name]), "login": None} for name in ("actor", "subject") if draft.get(name)}
+    return {**draft, **people}
 
 
 def _apart(shapes: Sequence[Any]) -> tuple[list[Draft], list[Draft]]:

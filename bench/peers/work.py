@@ -1,11 +1,13 @@
 """The work that every contestant does to a raw record, in plain Python: what naive form, Faust and Quix Streams share.
 
-    decode → authenticate → check redaction → encode → classify → chain → sign → route
+    decode → authenticate → check redaction → tokenise → encode → classify → chain → sign → route
 
 1. Decode: the whole AuditEvent from its Avro single-object encoding.
 2. Authenticate: the record's st-mac, under the key of the run that the event names. (Runs are opened once; their MAC keys
    are given.)
-3. Check redaction: every field that the schema marks as hashed, masked or omitted looks so.
+3. Check redaction: every field that the schema marks as hashed, masked, omitted or encrypted looks so. What is encrypted, a
+   person's login, becomes a token under a key of that person, which is made at the first need; wrapping it for its tenant is
+   left out.
 4. Encode: the content is the one encoding of what was decoded, so nothing goes on that no one looked at.
 5. Classify: the class policy's rules in their order; retention by class.
 6. Chain: content digest, scope, `prev`, and the seal's bytes (docs/evidence-format.md); all values by the product's format.
@@ -21,6 +23,7 @@ work in Java.
 
 from __future__ import annotations
 
+import base64
 import hmac
 import io
 import json
@@ -34,6 +37,7 @@ from typing import Any, cast
 
 import fastavro
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM, AESSIV
 
 DAY_US = 86_400_000_000
 HEADER = 10  # bytes: marker and fingerprint of the single-object encoding
@@ -71,6 +75,7 @@ class Task:
     key_id: str
     disclosure_key: str
     mac_keys: dict[str, str]  # by a run's epoch
+    token_keys: dict[str, str]  # of encrypted fields, by a run's epoch
     state: str  # a folder of the contestant's own
 
     @classmethod
@@ -117,6 +122,8 @@ class Work:
     def __init__(self, task: Task) -> None:
         self.task = task
         self._scope_keys: dict[tuple[str, str], bytes] = {}
+        self._subjects: dict[tuple[str, str], tuple[str, AESSIV]] = {}
+        self._token_keys = {bytes.fromhex(epoch): AESGCM(bytes.fromhex(key)) for epoch, key in task.token_keys.items()}
         self._mac_keys = {bytes.fromhex(epoch): bytes.fromhex(key) for epoch, key in task.mac_keys.items()}
         self._event_schema = _parsed(task.event_schema)
         self._seal_schema = _parsed(task.seal_schema)
@@ -136,6 +143,7 @@ class Work:
         event = self._decode(value)
         self._authenticate(event["emitter"], value, mac)
         check_redaction(event)
+        self._tokenise(event)
         content = _encode(self._event_header, self._event_schema, event)
         log_class, sign, routes = classify(event)
         return Checked(offset, event["event_id"], event["tenant"], content, log_class, sign, routes)
@@ -215,6 +223,29 @@ class Work:
         if key is None or not hmac.compare_digest(mac, hmac.digest(key, message, "sha256")):
             raise ValueError("not authentic")
 
+    def _tokenise(self, event: Event) -> None:
+        """Put tokens in the places of encrypted logins."""
+        emitter, tenant = event["emitter"], event["tenant"]
+        for name in ("actor", "subject"):
+            person = event[name]
+            if person is None or not person["login"]:
+                continue
+            data = base64.urlsafe_b64decode(person["login"][4:] + "==")
+            nonce = emitter["seq"].to_bytes(8, "big") + data[:4]
+            about = event["event_id"] + f"{name}.login".encode()
+            text = self._token_keys[emitter["epoch"]].decrypt(nonce, data[4:], about)
+            key_id, siv = self._subject(tenant, person["id"])
+            sealed = siv.encrypt(text, [b"sealtrail/token/v1\n" + tenant.encode()])
+            person["login"] = f"tok_{key_id}_{base64.urlsafe_b64encode(sealed).rstrip(b'=').decode()}"
+
+    def _subject(self, tenant: str, subject: str) -> tuple[str, AESSIV]:
+        found = self._subjects.get((tenant, subject))
+        if found is None:
+            key = os.urandom(64)
+            key_id = sha256(b"sealtrail/key-id/v1\n" + key).hexdigest()[:16]
+            found = self._subjects[tenant, subject] = (key_id, AESSIV(key))
+        return found
+
     def _scope(self, tenant: str, chain: str, seq: int) -> bytes:
         key = self._scope_keys.get((tenant, chain))
         if key is None:
@@ -245,6 +276,7 @@ def _encode(header: bytes, schema: Any, value: Event) -> bytes:
 # -- redaction: the form that each marked field must have
 
 HASHED = re.compile(r"hmac_[0-9a-f]{16}_[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]")
+ENCRYPTED = re.compile(r"enc_[A-Za-z0-9_-]{28,}")
 CLEAR = re.compile(r'null|true|false|-?[0-9]{1,12}|"[a-z_]{1,32}"')
 CLEAR_PATHS = frozenset(
     ("/visibility", "/permission", "/role", "/privacy", "/state", "/archived", "/enabled", "/retention_days", "/rule")
@@ -258,6 +290,8 @@ def check_redaction(event: Event) -> None:
         if person is not None:
             _hashed(person["id"])
             _masked(person["display"])
+            if person["login"] and ENCRYPTED.fullmatch(person["login"]) is None:
+                raise ValueError("a login is not encrypted")
     for name in ("sender", "approver", "credential", "source_ip"):
         _hashed(event[name])
     _masked(event["object_name"])
