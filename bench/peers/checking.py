@@ -3,8 +3,8 @@
 What is true of outputs that pass:
 1. Each chain's seals are numbered 0, 1, 2 …, each `prev` is the leaf hash of the one before, and time does not go back.
 2. Each raw offset from 0 on is accounted for by one EVENT; none is refused, repeated, or left out.
-3. Each content is the raw record's event, and its digest is right. Encrypted values are tokens in it: in a chain the same for the
-   same value of the same person, another for another.
+3. Each content is the raw record's event, and its digest is right. Encrypted values are tokens in it: in a chain, the same for
+   the same value of the same person, another for another.
 4. Class and routes are the policy's; what the policy signs is signed, and every signature verifies.
 5. Hot and SIEM hold exactly the sealed events whose routes say so, in the order of their chain.
 

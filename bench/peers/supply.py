@@ -168,8 +168,9 @@ def _drafts(tokens: float) -> list[Draft]:
         pool = signed if number % SIGNED_EVERY == 0 else others
         made.append(pool[number % len(pool)])
     random.Random(1).shuffle(made)  # so that every partition has its share of the signed
-    with_logins = set(random.Random(2).sample(range(DRAFTS), round(tokens * DRAFTS)))
-    return [draft if number in with_logins else _without_logins(draft) for number, draft in enumerate(made)]
+    people = [number for number, draft in enumerate(made) if _without_logins(draft) != draft]
+    chosen = set(random.Random(2).sample(people, min(round(tokens * DRAFTS), len(people))))
+    return [draft if number in chosen else _without_logins(draft) for number, draft in enumerate(made)]
 
 
 def _without_logins(draft: Draft) -> Draft:
