@@ -102,11 +102,11 @@ class SimulatedConsumer:
 
     def get_watermark_offsets(self, where: TopicPartition, timeout: float) -> tuple[int, int]:
         """Log start and last stable offset."""
-        return self._link.asked("bounds", lambda: self._bounds(where), timeout)
+        return self._link.answer("bounds", lambda: self._bounds(where), timeout)
 
     def list_topics(self, topic: str, timeout: float) -> Any:
         """Metadata of one topic."""
-        return self._link.asked("metadata", lambda: metadata(self._link, topic), timeout)
+        return self._link.answer("metadata", lambda: metadata(self._link, topic), timeout)
 
     # -- the group
 
@@ -133,7 +133,7 @@ class SimulatedConsumer:
                 raise BrokerError(KafkaError.UNSTABLE_OFFSET_COMMIT)
             return [TopicPartition(p.topic, p.partition, group.positions.get(p.partition, -1001)) for p in places]
 
-        return self._link.asked("committed", ask, timeout)
+        return self._link.answer("committed", ask, timeout)
 
     def close(self) -> None:
         """Leave the group."""

@@ -54,6 +54,7 @@ class Group:
         self._numbers = count(1)
         self._called: float | None = None  # since when a rebalance is wanted
         self.generation = 0
+        self.refused = 0  # positions of who is no member, or of an earlier generation
         self.positions: dict[int, int] = {}
 
     def join(self, client: str, runs: Callable[[], bool], session_s: float) -> Member:
@@ -79,10 +80,11 @@ class Group:
 
     def check(self, shown: Generation) -> None:
         """Raises BrokerError when a transaction's consumer is no member, or of another generation."""
-        if shown.member not in self._members:
-            raise BrokerError(KafkaError.UNKNOWN_MEMBER_ID)
-        if shown.number != self.generation:
-            raise BrokerError(KafkaError.ILLEGAL_GENERATION)
+        if shown.member in self._members and shown.number == self.generation:
+            return
+        self.refused += 1
+        known = shown.member in self._members
+        raise BrokerError(KafkaError.ILLEGAL_GENERATION if known else KafkaError.UNKNOWN_MEMBER_ID)
 
     def take(self, positions: Mapping[tuple[str, int], int]) -> None:
         """Positions that a transaction committed."""

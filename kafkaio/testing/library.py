@@ -90,7 +90,7 @@ class SimulatedAdmin:
 
     def list_topics(self, topic: str, timeout: float) -> Any:
         """Metadata of one topic."""
-        return self._link.asked("metadata", lambda: metadata(self._link, topic), timeout)
+        return self._link.answer("metadata", lambda: metadata(self._link, topic), timeout)
 
     def _each(self, what: str, asked: Mapping[T, Callable[[], Any]], limit_s: float) -> dict[T, Future[Any]]:
         """One request for all; an answer, or an error, for each."""
@@ -106,7 +106,7 @@ class SimulatedAdmin:
             return answered
 
         try:
-            answered = self._link.asked(what, answers, limit_s)
+            answered = self._link.answer(what, answers, limit_s)
         except KafkaException as error:
             answered = dict.fromkeys(asked, error)
         for name, answer in answered.items():

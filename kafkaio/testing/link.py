@@ -125,7 +125,7 @@ class Link:
         self.world.at(f"{what} answered")
         return answer
 
-    def asked(self, what: str, act: Callable[[], T], limit_s: float) -> T:
+    def answer(self, what: str, act: Callable[[], T], limit_s: float) -> T:
         """As `ask`, with the broker's refusal raised as confluent_kafka raises it."""
         try:
             return self.ask(what, act, limit_s)

@@ -15,7 +15,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
 from kafkaio.testing.errors import BrokerError, raised
 from kafkaio.testing.group import Generation
-from kafkaio.testing.link import Link
+from kafkaio.testing.link import Fate, Link
 from kafkaio.testing.log import Entry
 from kafkaio.testing.transactions import Where
 
@@ -96,6 +96,8 @@ class SimulatedProducer:
             self._link.world.wait(max(until - self._link.cluster.now, 0.001))
             self._report()
         self._link.world.at("flushed")
+        if self._fatal is not None and self._link.world.fate("flush").fate is Fate.LOST:  # as the real one does at times
+            raise SystemError("flush returned a result with an exception set") from KafkaException(self._fatal)
         return sum(len(w.records) for w in self._waiting)
 
     def poll(self, timeout: float) -> int:

@@ -86,6 +86,7 @@ class Coordinator:
         self._positions = positions
         self._known: dict[str, Transaction] = {}
         self.fences = 0  # epochs given
+        self.refused = 0  # requests of whom a later epoch outlawed
         self.early = False  # whether the fence answers once the outcome is decided, with markers still on their way
         self.commits: list[Commit] = []
 
@@ -162,6 +163,7 @@ class Coordinator:
         if known is None:
             raise BrokerError(KafkaError.INVALID_PRODUCER_ID_MAPPING)
         if known.epoch != epoch:
+            self.refused += 1
             raise BrokerError(KafkaError.INVALID_PRODUCER_EPOCH)
         return known
 

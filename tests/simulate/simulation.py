@@ -13,6 +13,7 @@ import logging
 import random
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 import structlog
@@ -92,6 +93,14 @@ class Process:
         finally:
             self.busy = False
 
+    def leave(self) -> None:
+        """Its end in order."""
+        self._simulation.note(f"{self.name} leaves")
+        self._simulation.counts["ends in order"] += 1
+        with suppress(Killed):
+            self.sealer.close()
+        self.alive = False
+
     def at(self, what: str) -> None:
         self._simulation.at(self, what)
 
@@ -152,6 +161,8 @@ class Simulation:
             cause = error.__cause__ or error
             raise FoundError(self.seed, f"at {self.cluster.now:.3f} s: {type(cause).__name__}: {cause}") from cause
         self.counts["transactions"] = len(self.cluster.coordinator.commits)
+        refused = self.cluster.coordinator.refused + sum(group.refused for group in self.cluster.groups.values())
+        self.counts["refused requests of earlier owners"] = refused
         self.counts["seals"] = self.ledger.kinds().total()
         return self.counts
 
@@ -206,26 +217,40 @@ class Simulation:
     # -- what happens to processes
 
     def _act(self) -> None:
+        """What befalls the deployment between two turns, when no process is inside a call: mostly nothing."""
         self._processes = [p for p in self._processes if p.alive]
-        drawn = self._choice.random()
-        if len(self._processes) < self._most and (drawn < 0.1 or not self._processes):
+        if not self._processes or (len(self._processes) < self._most and self._choice.random() < 0.1):
             self._begin()
-        elif drawn < 0.1 + self.weather.kills:
-            victim = self._choice.choice(self._processes)
-            self._kill(victim)
-        elif drawn < 0.13 and self.weather.pauses:
-            self._suspend(self._choice.choice(self._processes))
-        elif drawn < 0.14:
-            self.counts["rebalances"] += 1
-            for group in self.cluster.groups.values():
-                group.rebalance()
-        elif drawn < 0.16 and self.weather.outages:
-            self.counts["outages"] += 1
-            self.note(f"brokers are away until {self.weather.outage(self.cluster.now):.3f}")
-        elif drawn < 0.18 and self.weather.trims:
-            log = self._choice.choice(self.cluster.topics[self.topics.raw])
-            log.trim(self._choice.randint(log.first, log.end))
-            self.note(f"raw/{log.number} begins at {log.first}")
+            return
+        chosen, weather = self._choice.choice(self._processes), self.weather
+        acts: list[tuple[float, Callable[[], None]]] = [
+            (0.03 if weather.kills else 0.0, partial(self._kill, chosen)),
+            (0.01, chosen.leave),
+            (0.02 if weather.pauses else 0.0, partial(self._suspend, chosen)),
+            (0.01, self._rebalance),
+            (0.01 if weather.outages else 0.0, self._outage),
+            (0.02 if weather.trims else 0.0, self._trim),
+        ]
+        drawn = self._choice.random()
+        for weight, act in acts:
+            if drawn < weight:
+                act()
+                return
+            drawn -= weight
+
+    def _rebalance(self) -> None:
+        self.counts["rebalances"] += 1
+        for group in self.cluster.groups.values():
+            group.rebalance()
+
+    def _outage(self) -> None:
+        self.counts["outages"] += 1
+        self.note(f"brokers are away until {self.weather.outage(self.cluster.now):.3f}")
+
+    def _trim(self) -> None:
+        log = self._choice.choice(self.cluster.topics[self.topics.raw])
+        log.trim(self._choice.randint(log.first, log.end))
+        self.note(f"raw/{log.number} begins at {log.first}")
 
     def _kill(self, process: Process) -> None:
         self.counts["kills"] += 1

@@ -17,6 +17,7 @@ FATES = {
     "send offsets": WRITING,
     "commit": WRITING,
     "abort": WRITING,
+    "flush": (Fate.LOST,),
     "fetch": (Fate.LOST, Fate.UNANSWERED),
     "bounds": READING,
     "offsets": READING,
@@ -40,10 +41,11 @@ class Weather:
         self.calm = False
         self._rates = {what: choice.choice(RATES) for what in FATES}
         self._rates["commit"] = choice.choice(ENDING_RATES)
+        self._rates["flush"] = 0.3  # of those that find the producer outlawed
         self._fates = {what: choice.sample(fates, choice.randint(1, len(fates))) for what, fates in FATES.items()}
         self._lags = [choice.choice(LAGS_S) for _ in range(3)]  # of three brokers
         self._loses_markers = choice.random() < 0.04
-        self.kills = choice.choice((0.0, 0.002, 0.008))  # at each request
+        self.kills = choice.choice((0.0, 0.004, 0.015))  # at each request
         self.pauses = choice.choice((0.0, 0.003, 0.012))
         self.switches = choice.choice((0.0, 0.05, 0.3))
         self.pause_s = choice.choice((2.0, 12.0, 30.0))
