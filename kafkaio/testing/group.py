@@ -1,7 +1,7 @@
 """The group coordinator of the simulated broker: members, generations, cooperative-sticky placement.
 
-- A rebalance waits until every member that runs has joined; one that does not run is removed when its session is up, and
-  one that has not been heard since before is asked for as long. Then a generation begins.
+- A rebalance waits until every member has joined; one whose process stands still is removed when its session is up. Then a
+  generation begins.
 - Cooperative: what moves is first taken from its owner, and given to the next in another generation, once the owner has
   heard of it in a poll.
 - Positions are checked against membership and generation, not against who owns the partition.

@@ -44,7 +44,7 @@ class Weather:
         self._rates["flush"] = 0.3  # of those that find the producer outlawed
         self._fates = {what: choice.sample(fates, choice.randint(1, len(fates))) for what, fates in FATES.items()}
         self._lags = [choice.choice(LAGS_S) for _ in range(3)]  # of three brokers
-        self._loses_markers = choice.random() < 0.04
+        self.loses_markers = choice.random() < 0.04
         self.kills = choice.choice((0.0, 0.004, 0.015))  # at each request
         self.pauses = choice.choice((0.0, 0.003, 0.012))
         self.switches = choice.choice((0.0, 0.05, 0.3))
@@ -89,7 +89,7 @@ class Weather:
 
     def marker_s(self, place: Where | str, commit: bool) -> float | None:
         """How long a marker takes. One of an abort may be lost: a broker was seen to do that (ADR 10)."""
-        if self._loses_markers and not commit and not self.calm and not isinstance(place, str) and self._choice.random() < 0.2:
+        if self.loses_markers and not commit and not self.calm and not isinstance(place, str) and self._choice.random() < 0.2:
             return None
         broker = 0 if isinstance(place, str) else (len(place[0]) + place[1]) % 3
         return self._choice.expovariate(1 / self._lags[broker])
