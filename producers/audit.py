@@ -99,8 +99,8 @@ class AuditProducer:
         self._identity = Identity(settings, source, instance)
         self._tenants = frozenset(tenants or self._identity.tenants()) | {lifecycle.DEPLOYMENT}
         self._topic = topic_name(settings.topic_prefix, RAW)
-        self._admit = Admission(packaged_registry(), settings.region, self._identity.hash_key)
         self._clock = clock
+        self._admit = Admission(packaged_registry(), settings.region, self._identity.hash_key, self._tokenizes)
         self._random = random
         self._factory = producer_factory
         self._pulse_ns = int((settings.pulse_s if pulse_s is None else pulse_s) * 1e9)
@@ -204,10 +204,13 @@ class AuditProducer:
         tenant = event.get("tenant")
         if not isinstance(tenant, str) or tenant not in self._tenants:
             raise ContractError("tenant", "not one of this emitter's tenants")
-        before, after = self._admit(event)
+        before, after, holes = self._admit(event)
         traceparent = event.get("traceparent")
         header = traceparent.encode() if isinstance(traceparent, str) else None
-        return cast("bytes", event["event_id"]), Prepared(before, after, header, own)
+        return cast("bytes", event["event_id"]), Prepared(before, after, holes, header, own)
+
+    def _tokenizes(self, tenant: str) -> bool:
+        return self._identity.tokenizes(tenant, self._clock() / 1e9)
 
     def refuse(self, error: ContractError) -> None:
         """Count and record an event that was refused: by `emit`, or before it came to it."""

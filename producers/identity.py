@@ -1,4 +1,4 @@
-"""Who an emitter is: its source's key, the pipeline's public key, its tenants' hash keys.
+"""Who an emitter is: its source's key, the pipeline's public key, its tenants' hash keys; whose values it may tokenise.
 
 Reads the keystore and the certificates once, when the emitter is made; a wrong one is a ConfigError then, not later.
 Private bytes stay in the keystore's signer.
@@ -47,6 +47,10 @@ class Identity:
         self._keyring: Keyring = load_keyring(settings.certificates, load_root(settings.root_vkey))
         self._signer: Signer = self._newest_signer(f"source-{source}")
         self._hash_keys: dict[str, bytes] = {}
+        self._subject_keys: dict[str, list[Certificate]] = {}
+        for certificate in self._keyring.of_role(Role.TENANT_SUBJECT):
+            if not self._keyring.ended(certificate.key_id):
+                self._subject_keys.setdefault(certificate.name, []).append(certificate)
 
     @property
     def name(self) -> str:
@@ -68,6 +72,10 @@ class Identity:
                 raise ContractError("tenant", "this emitter holds no hash key of that tenant") from None
             self._hash_keys[tenant] = key
         return key
+
+    def tokenizes(self, tenant: str, now_s: float) -> bool:
+        """Whether the sealer can make keys of a tenant's people: the tenant's own key is certified, and valid now."""
+        return any(certificate.covers(now_s) for certificate in self._subject_keys.get(tenant, ()))
 
     def secret(self, name: str) -> bytes:
         """A secret of this emitter's keystore, 32 bytes. Raises ConfigError."""

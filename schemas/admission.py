@@ -11,7 +11,8 @@ mutated ones.
     else: check its type and length; mask it; note the path if that changed it; append length and bytes
 
 A value is read once: what was checked is what is encoded, whatever another thread does meanwhile. Secrets are looked for in
-what was encoded, and in texts as they were before their mask.
+what was encoded, and in texts as they were before their mask. What is tokenised leaves a hole (`schemas.holes`); in an event
+without such values that costs a look at an empty list.
 
 Not here: who may state what, and numbers (`producers`).
 """
@@ -29,7 +30,9 @@ from typing import Any, cast
 from schemas.contract import FLOAT_MAX, MAX_EVENT_BYTES, MAX_TEXT_BYTES, OPEN, RULES, Contract
 from schemas.encoder import SplitEncoder, Writer, number, split_encoder
 from schemas.fields import Redact
+from schemas.holes import FILLING, Hole, InParts, inside, located, placed
 from schemas.redact import (
+    MAX_TOKENIZED_BYTES,
     HashKey,
     Redactor,
     hasher_of,
@@ -39,17 +42,21 @@ from schemas.redact import (
 )
 from schemas.registry import AUDIT_EVENT, Registry
 from schemas.secrets import suspicious
-from sealtrail.avro import HEADER_SIZE
+from schemas.tokenized import Tokenized
+from sealtrail.avro import HEADER_SIZE, Codec
 from sealtrail.errors import ContractError
+from sealtrail.token import encrypted_size
 
 EMITTER_BYTES = 2 * (2 + 128) + 16 + 10  # the field `emitter`, at most: source, instance, epoch, number
 MAX_DEPTH = 32  # of the event's own records and lists there are six
 _SHORT = MAX_TEXT_BYTES // 4  # code points that surely are no more bytes than a text may have
 
 Hasher = Callable[[str], str]
-# Event, its tenant's hasher; then what it gives: paths that redaction changed, texts as they were before a mask.
-_Fast = Callable[[Mapping[str, object], Hasher, list[str], list[bytes]], Any]
-ARGUMENTS = "r0, hasher, changed, raw"
+Body = tuple[bytes, bytes, tuple[Hole, ...]]
+# Event, its tenant's hasher; then what it gives: paths that redaction changed, texts as they were before a mask, holes; and
+# the tenant, for whether its values are tokenised.
+_Fast = Callable[[Mapping[str, object], Hasher, list[str], list[bytes], list[InParts], str], Any]
+ARGUMENTS = "r0, hasher, changed, raw, holes, tenant"
 
 
 class _SlowError(Exception):
@@ -57,67 +64,80 @@ class _SlowError(Exception):
 
 
 class Admission:
-    """Callable: an event to its Avro body up to and after the field `emitter`. Any thread may call.
+    """Callable: an event to its Avro body up to and after the field `emitter`, and the holes in the latter.
 
     The event has what is the emitter's own: event_id, emitter, region, redaction; see `producers.drafts`. Its extension is
-    {schema, value} or {schema, payload}. It is not changed.
+    {schema, value} or {schema, payload}. It is not changed. Any thread may call.
 
     Args:
         registry: whose extensions are admitted.
         region: the one region whose events are admitted.
         hash_key: the hash key of a tenant, 32 bytes.
+        tokenizes: whether a tenant's values can be tokenised now; of one whose cannot, they are omitted. Asked only when
+            there is such a value.
+        event: the schema that the events are written with.
 
     Raises:
         ContractError: refused; names the field, never its value.
     """
 
-    def __init__(self, registry: Registry, region: str | None, hash_key: HashKey) -> None:
-        self._contract = Contract(registry, region)
-        self._redactor = Redactor(AUDIT_EVENT.text, registry, hash_key)
-        self._encode: SplitEncoder = split_encoder(AUDIT_EVENT.text, "emitter")
+    def __init__(
+        self,
+        registry: Registry,
+        region: str | None,
+        hash_key: HashKey,
+        tokenizes: Callable[[str], bool] = lambda _: True,
+        event: Codec = AUDIT_EVENT,
+    ) -> None:
+        self._contract = Contract(registry, region, event)
+        self._redactor = Redactor(event.text, registry, hash_key, tokenizes)
+        self._tokenized = Tokenized(registry, event)
+        self._encode: SplitEncoder = split_encoder(event.text, "emitter")
         self._registry = registry
         self._hash_key = hash_key
         self._hashers: dict[str, Hasher] = {}  # of tenants whose key there is
         self._extensions: dict[bytes, _Fast] = {
-            digest: _Admitting(codec.text, "extension.payload.").function(ARGUMENTS)
+            digest: _Admitting(codec.text, tokenizes, "extension.payload.").function(ARGUMENTS)
             for digest, codec in registry.extensions.items()
             if digest not in registry.unclassified
         }
-        self._fast: _Fast = _Event(AUDIT_EVENT.text, self._extension, region).function(ARGUMENTS)
+        self._fast: _Fast = _Event(event.text, tokenizes, self._extension, region).function(ARGUMENTS)
 
-    def __call__(self, event: Mapping[str, object]) -> tuple[bytes, bytes]:
+    def __call__(self, event: Mapping[str, object]) -> Body:
         made = self._quickly(event)
         # Not within an `except`: a refusal's context would show a value.
         return self.slowly(snapshot(event)) if made is None else made
 
-    def _quickly(self, event: Mapping[str, object]) -> tuple[bytes, bytes] | None:
+    def _quickly(self, event: Mapping[str, object]) -> Body | None:
         try:
             tenant = cast("str", event["tenant"])
-            return cast("tuple[bytes, bytes]", self._fast(event, self._hashers.get(tenant) or self._hasher(tenant), [], []))
+            hasher = self._hashers.get(tenant) or self._hasher(tenant)
+            return cast("Body", self._fast(event, hasher, [], [], [], tenant))
         except (_SlowError, ContractError, ValueError, TypeError, LookupError, AttributeError, OverflowError):
             return None
 
-    def slowly(self, event: Mapping[str, object]) -> tuple[bytes, bytes]:
+    def slowly(self, event: Mapping[str, object]) -> Body:
         """The same, step by step."""
         extension = event.get("extension")
         if isinstance(extension, Mapping) and "value" in extension:
             event = {**event, "extension": self._contract.extension(extension.get("schema"), extension["value"])}
         self._contract.check(event)
-        before, after = self._encode(self._redactor(event))
+        before, after, holes = located(self._redactor(event), self._tokenized, self._encode)
         size = HEADER_SIZE + len(before) + EMITTER_BYTES + len(after)
         if size > MAX_EVENT_BYTES:
             raise ContractError("", f"too large: {size} bytes encoded, at most {MAX_EVENT_BYTES}")
-        return before, after
+        return before, after, holes
 
-    def _extension(self, given: dict[str, Any], hasher: Hasher, changed: list[str], raw: list[bytes]) -> tuple[bytes, bytes]:
-        """Digest of the schema, and payload."""
+    def _extension(
+        self, given: dict[str, Any], hasher: Hasher, changed: list[str], raw: list[bytes], holes: list[Any], tenant: str
+    ) -> tuple[bytes, bytes]:
+        """Digest of the schema, and payload; `holes` becomes those of the payload."""
         schema = given["schema"]
         admit = self._extensions.get(schema)
         if admit is None or len(given) != 2:
             raise _SlowError
-        if "value" in given:
-            return schema, admit(given["value"], hasher, changed, raw)
-        return schema, admit(self._registry.extension_value(schema, given["payload"]), hasher, changed, raw)
+        value = given["value"] if "value" in given else self._registry.extension_value(schema, given["payload"])
+        return schema, admit(value, hasher, changed, raw, holes, tenant)
 
     def _hasher(self, tenant: str) -> Hasher:
         made = self._hashers[tenant] = hasher_of(self._hash_key(tenant))
@@ -169,7 +189,13 @@ def _slow(_: object = None) -> Any:
 class _Admitting(Writer):
     """Writes check and redaction into the places of the encoder."""
 
-    def __init__(self, text: str, prefix: str = "", rules: Mapping[str, Callable[[Any], str | None]] | None = None) -> None:
+    def __init__(
+        self,
+        text: str,
+        tokenizes: Callable[[str], bool],
+        prefix: str = "",
+        rules: Mapping[str, Callable[[Any], str | None]] | None = None,
+    ) -> None:
         super().__init__(text, None if prefix else "emitter")
         self._prefix = prefix
         self._rules = rules or {}
@@ -178,6 +204,10 @@ class _Admitting(Writer):
             "mask": mask,
             "is_hashed": is_hashed,
             "finite": math.isfinite,
+            "tokenizes": tokenizes,
+            "encrypted_size": encrypted_size,
+            "FILLING": FILLING,
+            "placed": placed,
         }
 
     def _begin(self, schema: dict[str, Any], depth: int) -> Iterator[str]:
@@ -226,6 +256,9 @@ class _Admitting(Writer):
     def _marked(self, field: dict[str, Any], path: str, redact: Redact) -> Iterator[str]:
         """Text that is redacted; omission of nullable text is `_other`'s."""
         yield f"if len(v) > {_SHORT}: slow()"
+        if redact is Redact.TOKENIZE:
+            yield from self._tokenized(path, "FALSE")
+            return
         changed = f"changed.append({self._constant(self._prefix + path)})"
         if redact is Redact.OMIT:
             yield "if v: slow()"
@@ -246,17 +279,47 @@ class _Admitting(Writer):
         yield "v = v.encode(); n = len(v)"
         yield "a(SIZES[n] if n < TABLED else number(n, 63)); a(v)"
 
+    def _tokenized(self, path: str, omitted: str, *before: str) -> Iterator[str]:
+        """Lines that append a hole for the text in `v`, `before` in front of it; `omitted` where it cannot be tokenised."""
+        constant = self._constant(self._prefix + path)
+        yield "if v and not tokenizes(tenant):"
+        yield f"    changed.append({constant})"
+        yield "    raw.append(v.encode())"
+        yield f"    a({omitted})"
+        yield "else:"
+        yield from (f"    a({part})" for part in before)
+        yield "    v = v.encode(); n = len(v)"
+        yield "    if n:"
+        yield f"        if n > {MAX_TOKENIZED_BYTES}: slow()"
+        yield f"        changed.append({constant})"
+        yield "        raw.append(v)"
+        yield "        n = encrypted_size(n)"
+        yield "        a(SIZES[n] if n < TABLED else number(n, 63))"
+        yield f"        holes.append((len(parts), 0, {constant}, v))"
+        yield "        a(FILLING[:n])"
+        yield "    else:"
+        yield "        a(FALSE)"
+
     def _other(self, schema: Any, null: int, depth: int, field: dict[str, Any], path: str) -> Iterator[str]:
-        if field.get("redact") != Redact.OMIT or schema != "string":
+        redact = field.get("redact")
+        if redact not in (Redact.OMIT, Redact.TOKENIZE) or schema != "string":
             yield from super()._other(schema, null, depth, field, path)
             return
         yield f"if type(v) is not str or len(v) > {_SHORT}: slow()"
+        nothing, something = self._constant(number(null, 31)), number(1 - null, 31)
+        if redact == Redact.TOKENIZE:
+            yield from self._tokenized(path, nothing, self._constant(something))
+            return
         yield "v.encode()"
         yield "if v:"
         yield f"    changed.append({self._constant(self._prefix + path)})"
-        yield f"    a({self._constant(number(null, 31))})"
+        yield f"    a({nothing})"
         yield "else:"
-        yield f"    a({self._constant(number(1 - null, 31) + number(0, 63))})"
+        yield f"    a({self._constant(something + number(0, 63))})"
+
+    def _end(self) -> Iterator[str]:
+        yield "if holes: holes[:] = placed(parts, holes)"
+        yield from super()._end()
 
 
 class _Event(_Admitting):
@@ -265,12 +328,13 @@ class _Event(_Admitting):
     def __init__(
         self,
         text: str,
-        extension: Callable[[dict[str, Any], Hasher, list[str], list[bytes]], tuple[bytes, bytes]],
+        tokenizes: Callable[[str], bool],
+        extension: Callable[..., tuple[bytes, bytes]],
         region: str | None,
     ) -> None:
-        super().__init__(text, "", RULES)
+        super().__init__(text, tokenizes, "", RULES)
         self._region = region
-        self._names |= {"extension": extension, "suspicious": suspicious}
+        self._names |= {"extension": extension, "suspicious": suspicious, "inside": inside}
 
     def _value(self, schema: Any, depth: int, field: dict[str, Any], path: str) -> Iterator[str]:
         if path == "redaction":
@@ -291,8 +355,11 @@ class _Event(_Admitting):
             yield "if v is None:"
             yield f"    a({self._constant(number(null, 31))})"
             yield "else:"
-            yield "    w, v = extension(v, hasher, later, raw); n = len(v)"
-            yield f"    a({self._constant(number(1 - null, 31))}); a(w); a(SIZES[n] if n < TABLED else number(n, 63)); a(v)"
+            yield "    inner = []"
+            yield "    w, v = extension(v, hasher, later, raw, inner, tenant); n = len(v)"
+            yield f"    a({self._constant(number(1 - null, 31))}); a(w); a(SIZES[n] if n < TABLED else number(n, 63))"
+            yield "    if inner: holes += inside(len(parts), inner)"
+            yield "    a(v)"
         else:
             yield from super()._value(schema, depth, field, path)
 
@@ -306,4 +373,4 @@ class _Event(_Admitting):
         yield "after = b''.join(parts)"
         yield f"if len(before) + len(after) > {MAX_EVENT_BYTES - HEADER_SIZE - EMITTER_BYTES}: slow()"
         yield "if suspicious(b'\\n'.join((before, after, *raw))): slow()"
-        yield "return before, after"
+        yield "return before, after, placed(parts, holes) if holes else ()"

@@ -17,7 +17,7 @@ from typing import Any
 
 from schemas.encoder import Encoder, encoder
 from schemas.evolution.released import full_name, load
-from schemas.fields import Node, field_tree, lint, subject_problems
+from schemas.fields import Node, Redact, field_tree, lint, subject_problems
 from sealtrail.avro import Codec
 from sealtrail.errors import ConfigError, ContractError, EvidenceError
 from sealtrail.seal import SEAL_NOTE
@@ -34,7 +34,7 @@ class Registry:
 
     Args:
         events: event schemas, the current one first, older ones after it from the newest; each is linted, and its first
-            three fields are event_id, event_name and tenant.
+            three fields are event_id, event_name and tenant; what is tokenised comes after emitter, which numbers it.
         extensions: connectors' own records; each is linted.
         sealed: schemas of the evidence format that carry no person's data: extensions that need no classes.
 
@@ -61,6 +61,8 @@ class Registry:
             _subjects(codec, tree, tree)
             if [(name, node.kind, node.size) for name, node in tree.fields[:3]] != _HEAD:
                 raise ConfigError(f"schema {codec.sha256.hex()[:16]}: does not begin with event_id, event_name, tenant")
+            if early := _before_emitter(tree):
+                raise ConfigError(f"schema {codec.sha256.hex()[:16]}: {early}: tokenised, and not after emitter")
             self._current = self._current or (codec.header, tree)
             self.by_header.setdefault(codec.header, codec)
             self.events.setdefault(codec.sha256, codec)
@@ -152,6 +154,17 @@ def _completed(node: Node, value: dict[str, Any]) -> dict[str, Any]:
         if new is not old and new != old:
             changed[name] = new
     return {**value, **changed} if changed else value
+
+
+def _before_emitter(tree: Node) -> str:
+    """The path of a tokenised leaf that comes before the number that its ciphertext is made with, or ""."""
+    for name, node in tree.fields:
+        if name == "emitter":
+            break
+        for leaf in Node("", "record", fields=((name, node),)).leaves():
+            if leaf.marks is not None and leaf.marks.redact is Redact.TOKENIZE:
+                return leaf.path
+    return ""
 
 
 def _lint(codec: Codec) -> None:

@@ -111,7 +111,7 @@ def event(**given: object) -> dict[str, object]:
         "event_type": "OTHER",
         "result": "SUCCESS",
         "effect": "EFFECTIVE",
-        "actor": {"kind": "USER", "id": "4711", "display": "Ada"},
+        "actor": {"kind": "USER", "id": "4711", "display": "Ada", "login": "ada@lovelace.example"},
         **given,
     }
 

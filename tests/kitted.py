@@ -18,7 +18,7 @@ from producers.kit.content import body_digest
 from producers.samples.emitter import SampleEmitter
 from sealtrail.errors import ContractError
 
-ADA = Actor.user("ada@acme.example", "Ada Zebulon")
+ADA = Actor.user("ada@acme.example", "Ada Zebulon", "ada.zebulon@acme.example")
 RULE = BusinessObject("routing-rule", "r-7", "Invoices of Zebulon")
 KEY = b"k" * 32
 VERDICT = Authorization(AuthorizationMethod.SSO_SESSION, ["chat:write"], "sending", "3", Decision.DENY)

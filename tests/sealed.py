@@ -27,12 +27,14 @@ from schemas.registry import AUDIT_EVENT, packaged_registry
 from schemas.settings import Settings
 from sealtrail.layout import chain_name
 from sealtrail.seal import Content, Kind, LogClass, Reason, decode_seal, decode_sealed_event
+from sealtrail.token import SubjectKey
 from sinks.delivery import DeliverySink, Item
 from tests.chains import SECOND_US, ChainMaker
 from tests.conftest import Deployment
 
 PARTITIONS = 4
 uuid7 = Uuid7(time.time_ns, os.urandom)
+TOKEN = SubjectKey("acme", bytes(64)).token("ada@acme.example")
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
@@ -95,8 +97,8 @@ def full_event(
             "redaction": {"status": "APPLIED", "policy": "v1", "fields": ["actor.display"]},
             "extension": {"schema": extension, "payload": b"payload-marker"},
             "changes": [{"op": "REPLACE", "path": "/role", "before": '"member"', "after": '"admin"'}],
-            "actor": {"kind": "USER", "id": "hmac_actor", "display": "**** Ada"},
-            "subject": {"id": "hmac_subject", "display": "**** Bob"},
+            "actor": {"kind": "USER", "id": "hmac_actor", "display": "**** Ada", "login": TOKEN},
+            "subject": {"id": "hmac_subject", "display": "**** Bob", "login": TOKEN},
             "sender": "hmac_sender",
             "approver": "hmac_approver",
             "credential": "hmac_credential",

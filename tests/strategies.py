@@ -140,7 +140,7 @@ def minimal_event(**fields: object) -> Event:
         "effect": "EFFECTIVE",
         "redaction": {"status": "NONE", "policy": "v1", "fields": []},
         "changes": [],
-        "actor": {"kind": "USER", "id": "alice@example.com", "display": None},
+        "actor": {"kind": "USER", "id": "alice@example.com", "display": None, "login": None},
     }
     return event | fields
 

@@ -7,6 +7,7 @@ import hashlib
 import json
 import sys
 import threading
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Any, cast
 
@@ -14,12 +15,13 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from schemas.admission import ARGUMENTS, Admission, _Admitting, _SlowError
+from schemas.admission import ARGUMENTS, Admission, Body, _Admitting, _SlowError
 from schemas.contract import Contract
 from schemas.encoder import split_encoder
 from schemas.fields import Node, field_tree
 from schemas.redact import Redactor, hash_value, may_hold_secret
 from schemas.registry import AUDIT_EVENT, packaged_registry
+from schemas.secrets import suspicious
 from sealtrail.errors import ContractError
 from tests.strategies import GITHUB, events, github_extensions, minimal_event
 from tests.test_contract import full_event
@@ -35,7 +37,7 @@ def key_of(tenant: str) -> bytes:
 class Fast(Admission):
     """One that fails where it would go slowly."""
 
-    def slowly(self, event: Any) -> tuple[bytes, bytes]:
+    def slowly(self, event: Any) -> Body:
         raise AssertionError("went slowly")
 
 
@@ -43,10 +45,9 @@ FAST = Fast(REGISTRY, None, key_of)
 ADMIT = Admission(REGISTRY, None, key_of)
 
 
-def outcome(admit: Any, event: dict[str, Any]) -> tuple[object, object]:
+def outcome(admit: Callable[[dict[str, Any]], Body], event: dict[str, Any]) -> tuple[object, ...]:
     try:
-        before, after = admit(event)
-        return before, after
+        return admit(event)
     except ContractError as error:
         return (error.field, error.problem)
 
@@ -55,13 +56,19 @@ def outcome(admit: Any, event: dict[str, Any]) -> tuple[object, object]:
 @given(events())
 def test_a_good_event_is_admitted_in_one_pass_with_the_bytes_of_the_oracle(event: dict[str, Any]) -> None:
     before = copy.deepcopy(event)
-    assert FAST(event) == ADMIT.slowly(event) if _plain(event) else True
+    made = ADMIT.slowly(event)
+    if _plain(event) and not suspicious(b"\n".join(made[:2])):  # a hash may look like anything
+        assert FAST(event) == made
     assert event == before
 
 
 def _plain(event: dict[str, Any]) -> bool:
-    """What the one pass takes: long texts, and what may hold a secret, are left to the oracle."""
-    return not may_hold_secret(event) and all(len(text) <= 2048 for text in _texts(event))
+    """What the one pass takes: long texts, and what may hold a secret, are left to the oracle.
+
+    Numbers may look as if they did: the one pass looks at what is encoded.
+    """
+    looks = may_hold_secret(event) or suspicious(AUDIT_EVENT.encode_body(event))
+    return not looks and all(len(text) <= 2048 for text in _texts(event))
 
 
 def _texts(value: object) -> list[str]:
@@ -77,7 +84,9 @@ def test_an_extension_given_as_a_value_is_the_same_as_given_encoded(event: dict[
     as_value = {**event, "extension": {"schema": GITHUB.sha256, "value": value}}
     as_payload = {**event, "extension": {"schema": GITHUB.sha256, "payload": GITHUB.encode_body(value)}}
     assume(not may_hold_secret(as_value) and not may_hold_secret(as_payload))
-    assert FAST(as_value) == FAST(as_payload) == ADMIT.slowly(as_value)
+    made = ADMIT.slowly(as_value)
+    assume(not suspicious(b"\n".join(made[:2])))
+    assert FAST(as_value) == FAST(as_payload) == made
 
 
 _NUMBERS = [7, -1, 2**31, 2**63, 2**70, 1.5, float("nan"), None, True]
@@ -87,9 +96,9 @@ _ODD: st.SearchStrategy[Any] = st.sampled_from([*_NUMBERS, *_STRINGS, *_OTHERS])
 
 
 @st.composite
-def mutated(draw: st.DrawFn) -> dict[str, Any]:
+def mutated(draw: st.DrawFn, drawn: st.SearchStrategy[dict[str, Any]]) -> dict[str, Any]:
     """An event with something in it replaced, left out, or added."""
-    event = draw(events())
+    event = draw(drawn)
     if event["extension"] is None and draw(st.booleans()):
         event["extension"] = {"schema": GITHUB.sha256, "value": draw(github_extensions())}
     for _ in range(draw(st.integers(1, 2))):
@@ -112,7 +121,7 @@ def mutated(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @settings(max_examples=400)
-@given(mutated())
+@given(mutated(events()))
 def test_whatever_an_event_holds_the_outcome_is_the_oracles(event: dict[str, Any]) -> None:
     assert outcome(ADMIT, event) == outcome(ADMIT.slowly, event)
 
@@ -127,7 +136,7 @@ def test_what_is_admitted_is_redacted_and_says_so() -> None:
             {"op": "REPLACE", "path": "/title", "before": '"old one"', "after": None},
         ],
     )
-    before, after = ADMIT(event)
+    before, after, _ = ADMIT(event)
     emitter = AUDIT_EVENT.encode_body(event)[len(before) :]
     body = before + emitter[: emitter.index(event["emitter"]["epoch"]) + 17] + after
     made = AUDIT_EVENT.decode_body(body)
@@ -161,7 +170,7 @@ def test_a_refusal_names_the_field(changed: dict[str, Any], field: str) -> None:
 
 def body_of(event: dict[str, Any]) -> dict[str, Any]:
     """The event as a reader gets it."""
-    before, after = ADMIT(event)
+    before, after, _ = ADMIT(event)
     whole = AUDIT_EVENT.encode_body(minimal_event())
     head, tail = split_encoder(AUDIT_EVENT.text, "emitter")(minimal_event())
     return dict(AUDIT_EVENT.decode_body(before + whole[len(head) : len(whole) - len(tail)] + after))
@@ -178,9 +187,9 @@ def test_what_a_caller_does_to_its_value_afterwards_changes_no_other_event() -> 
     ADMIT.slowly(extended(value=value))
     value["ref"] = None
     for admit in (ADMIT, ADMIT.slowly):
-        admitted = b"".join(admit(extended(payload=payload)))
-        assert b"alice" not in admitted
-        assert b"".join(admit(extended(payload=payload))) == admitted
+        admitted = admit(extended(payload=payload))
+        assert b"alice" not in b"".join(admitted[:2])
+        assert admit(extended(payload=payload)) == admitted
     assert GITHUB.decode_body(body_of(extended(payload=payload))["extension"]["payload"])["ref"] is not None
 
 
@@ -273,11 +282,11 @@ def test_an_event_changed_by_another_thread_meanwhile_is_one_of_those_it_was() -
 def test_a_list_that_is_to_be_left_out_is_left_to_the_oracle_whatever_its_items_are() -> None:
     field = {"name": "flags", "type": {"type": "array", "items": "boolean"}, "dataClass": "secret", "redact": "omit"}
     text = json.dumps({"type": "record", "name": "Top", "fields": [field]})
-    admit = _Admitting(text, "x.").function(ARGUMENTS)
-    assert admit({"flags": []}, str, [], []) == b"\x00"
+    admit = _Admitting(text, lambda _: True, "x.").function(ARGUMENTS)
+    assert admit({"flags": []}, str, [], [], [], "acme") == b"\x00"
     for flags in ([False], [False, False], [True]):
         with pytest.raises(_SlowError):
-            admit({"flags": flags}, str, [], [])
+            admit({"flags": flags}, str, [], [], [], "acme")
 
 
 TEXTS = [leaf for leaf in field_tree(AUDIT_EVENT.text).leaves() if "string" in (leaf.kind, leaf.items and leaf.items.kind)]
@@ -295,7 +304,10 @@ def test_a_secret_in_any_text_comes_out_nowhere_and_has_the_oracles_outcome(leaf
     place[last] = text if leaf.kind == "string" else [text]
     made = outcome(ADMIT, event)
     assert made == outcome(ADMIT.slowly, event)
-    assert not any(b"a1B2a1B2" in part for part in made if isinstance(part, bytes))
+    holes = made[2] if len(made) == 3 else ()
+    assert isinstance(holes, tuple)
+    shown = [*(part for part in made if isinstance(part, bytes)), *(hole.text for hole in holes)]
+    assert not any(b"a1B2a1B2" in part for part in shown)
 
 
 def test_an_event_of_another_region_and_one_without_a_key_are_refused() -> None:
@@ -312,7 +324,7 @@ def test_the_steps_of_the_oracle_are_those_that_others_use() -> None:
     event = minimal_event(reason="why not")
     Contract(REGISTRY).check(event)
     redacted = Redactor(AUDIT_EVENT.text, REGISTRY, key_of)(event)
-    before, after = ADMIT.slowly(event)
+    before, after, _ = ADMIT.slowly(event)
     whole = AUDIT_EVENT.encode_body(redacted)
     assert whole.startswith(before)
     assert whole.endswith(after)

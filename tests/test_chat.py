@@ -388,6 +388,19 @@ def test_every_act_passes_the_contract_and_gets_its_class(chat: Chat) -> None:
     assert not [word for word in (b"ada@", b"bob@", b"192.0.2", b"salaries", b"because") if word in everything]
 
 
+def test_a_person_is_stated_with_the_address_that_the_chat_knows(chat: Chat) -> None:
+    """Which is tokenised; what let nobody in, and the address of a machine, are not."""
+    act, bot = Act("acme", "ada@acme.example"), Act("acme", "digest", kind="INTEGRATION")
+    chat.connector.act(acts.mention(act, "bob@acme.example", "m-1"))
+    chat.connector.act(acts.login(act, "ada@acme.example", succeeded=True))
+    chat.connector.act(acts.login(act, "hunter2", succeeded=False))
+    chat.connector.act(acts.api_call(bot, "tickets.create", "ticketing", 200))
+    stated = [[(event[who] or {}).get("login") for who in ("actor", "subject")] for event in chat.events()]
+    assert [[text is not None and text.startswith("enc_") for text in texts] for texts in stated] == [
+        [True, True], [True, True], [True, False], [False, False],
+    ]  # fmt: skip
+
+
 def test_a_change_says_before_and_after(chat: Chat) -> None:
     chat.connector.act(acts.permission(Act("acme", "ada"), "bob", "g-1", "member", "admin"))
     (event,) = chat.events()

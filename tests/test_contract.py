@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.contract import EARLIEST_US, LATEST_US, MAX_EVENT_BYTES, MAX_TEXT_BYTES, OPEN, RULES, Contract
-from schemas.evolution.released import load
+from schemas.evolution.released import EVENT, load
 from schemas.fields import field_tree
 from schemas.registry import AUDIT_EVENT, Registry, packaged_registry
 from sealtrail.avro import Codec, NonCanonicalError
@@ -72,7 +72,7 @@ def full_event() -> dict[str, Any]:
         content_ref={"digest": bytes(32), "size": 1, "media_type": "text/plain", "location": "vault:1"},
         redaction={"status": "APPLIED", "policy": "v1", "fields": ["actor.id"]},
         changes=[{"op": "REPLACE", "path": "/visibility", "before": '"public"', "after": '"private"'}],
-        subject={"id": "bob", "display": None},
+        subject={"id": "bob", "display": None, "login": None},
     )
 
 
@@ -291,7 +291,8 @@ def test_other_encodings_of_an_event_decode_to_it_and_are_not_canonical(data: st
 
 def test_every_content_schema_is_found_by_its_text_and_every_event_schema_by_its_header() -> None:
     registry = packaged_registry()
-    assert registry.by_header == {AUDIT_EVENT.header: AUDIT_EVENT}
+    assert registry.by_header[AUDIT_EVENT.header] is AUDIT_EVENT
+    assert registry.by_header.keys() == {Codec(text).header for text in load()[EVENT]}
     assert {GITHUB.sha256, RUN_SESSION.sha256} <= registry.extensions.keys() <= registry.by_digest.keys()
     assert all(codec.sha256 == digest for digest, codec in registry.by_digest.items())
 

@@ -24,11 +24,14 @@ from schemas.fields import field_tree
 from schemas.policy import Policy
 from schemas.published.blocks import Block, Code, Heading, Paragraph, Table, code, html, markdown, parse
 from schemas.published.events import EMITTER, REGION, load
-from schemas.published.examples import KEY, event_of, one_a_family, redacted
+from schemas.published.examples import KEY, SUBJECT_KEY, event_of, one_a_family, redacted
 from schemas.published.pages import published
 from schemas.redact import RedactionCheck, Redactor, hash_value
 from schemas.registry import AUDIT_EVENT, packaged_registry
+from schemas.tokenized import Tokenized
 from sealtrail.avro import Codec
+from sealtrail.token import SubjectKey
+from tests.sent import sent
 
 FOLDER = Path("docs/catalogue")
 PAGES = published({topic: codec.text for topic, codec in VALUES.items()})
@@ -88,6 +91,8 @@ def test_the_field_reference_shows_nothing_of_what_is_omitted_and_hashes_and_mas
     assert rows["detail"].endswith("| nothing |")
     assert rows["actor.id"].endswith(f"| `{hash_value(KEY, 'alice@example.com')}` |")
     assert rows["actor.display"].endswith("| `***** ****ple` |")
+    token = SubjectKey("acme", SUBJECT_KEY).token("alice@example.com")
+    assert "| tokenize of `id` |" in rows["actor.login"] and rows["actor.login"].endswith(f"| `{token}` |")
 
 
 def test_the_raci_table_says_what_the_policy_says_of_every_class() -> None:
@@ -119,8 +124,10 @@ def test_each_family_has_an_example_that_keeps_the_contract_and_is_what_the_reda
     registry = packaged_registry()
     event = redacted(event_of(entry))
     Contract(registry, REGION).check(event)
-    assert RedactionCheck(registry)(event) == ()
-    assert Redactor(AUDIT_EVENT.text, registry, lambda _: KEY)(event_of(entry)) == event
+    redact, key = Redactor(AUDIT_EVENT.text, registry, lambda _: KEY), SubjectKey(event["tenant"], SUBJECT_KEY)
+    plain = Tokenized(registry)(event, lambda _, text, __: key.open(text))
+    assert redact(event_of(entry)) == plain
+    assert RedactionCheck(registry)(sent(plain)) == ()
     assert AUDIT_EVENT.decode(AUDIT_EVENT.encode(event)) == event
     shown = json.loads(PAGES[f"examples/{family.lower()}.json"])
     assert (shown["event_type"], shown["event_name"]) == (family, entry.one)

@@ -27,6 +27,7 @@ from schemas.contract import MAX_EVENT_BYTES, Contract
 from schemas.redact import RedactionCheck, Redactor
 from schemas.registry import AUDIT_EVENT, packaged_registry
 from tests.conftest import Deployment
+from tests.sent import sent
 
 # What the 329 payloads become. 102 of a family, of which the 59 of pushes, deployments, members, organisations, teams,
 # repositories and workflow runs; 227 others.
@@ -115,10 +116,10 @@ def complete(draft: Mapping[str, object]) -> dict[str, Any]:
 
 
 def sealed(hook: str, payload: object) -> tuple[dict[str, Any], bytes]:
-    """The event as it would leave: checked, redacted, encoded and strictly decoded."""
+    """The event as it would leave: checked, redacted, encrypted, encoded and strictly decoded."""
     event = complete(draft_of(hook, payload, "acme").draft)
     CONTRACT.check(event)
-    data = AUDIT_EVENT.encode(REDACTOR(event))
+    data = AUDIT_EVENT.encode(sent(REDACTOR(event)))
     decoded = AUDIT_EVENT.decode(data)
     CONTRACT.check(decoded)
     assert CHECK(decoded) == ()
@@ -188,8 +189,8 @@ FOUND: dict[str, tuple[str, dict[str, object]]] = {
     "a member added": (
         "github.member.added",
         {
-            "subject": {"id": "39652351", "display": "hacktocat"},
-            "actor": {"kind": "USER", "id": "39652351", "display": "hacktocat"},
+            "subject": {"id": "39652351", "display": "hacktocat", "login": "hacktocat"},
+            "actor": {"kind": "USER", "id": "39652351", "display": "hacktocat", "login": "hacktocat"},
             "object": {"type": "repository", "id": "186853002"},
         },
     ),

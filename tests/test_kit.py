@@ -284,6 +284,17 @@ def test_what_any_event_may_carry_stands_where_the_schema_has_it(kit: Kit) -> No
     assert GITHUB.decode_body(event["extension"]["payload"])["hook"] == "push"
 
 
+def test_a_persons_login_leaves_encrypted(acme: Kit) -> None:
+    acme.audit.admin.granted(Subject("bob", "Bob Zebulon", "bob@acme.example"), RULE, "member")
+    actor, subject = acme.last["actor"], acme.last["subject"]
+    assert actor["login"] != subject["login"] and all(text.startswith("enc_") for text in (actor["login"], subject["login"]))
+    assert {"actor.login", "subject.login"} <= set(acme.last["redaction"]["fields"])
+    acme.audit.mention.created(Subject("bob"), "m-1", actor=Actor.service("s-1"))
+    assert acme.last["actor"]["login"] is acme.last["subject"]["login"] is None
+    with pytest.raises(ContractError, match=r"actor\.login"):
+        acme.audit.access.allowed(RULE, actor=Actor.user("ada", login="a" * 5000))
+
+
 def test_the_words_of_the_kit_are_those_of_the_schema() -> None:
     tree = dict(field_tree(AUDIT_EVENT.text).fields)
 
@@ -411,7 +422,7 @@ def test_what_follows_an_attempt_is_caused_by_it_whatever_caused_the_attempt(acm
 
 def test_a_value_that_is_logged_names_nobody() -> None:
     values = [
-        ADA, Subject("ada@acme.example", "Ada Zebulon"), RULE, Content(b"Zebulon", "text/plain", "x:1"),
+        ADA, Subject("ada@acme.example", "Ada Zebulon", "ada@acme.example"), RULE, Content(b"Zebulon", "text/plain", "x:1"),
         Delivery("hop", payload=b"Zebulon"), Extension(GITHUB, {"ref": "Zebulon"}),
         Act("x", EventType.OTHER, Result.SUCCESS, Effect.NONE, compared=({"a": "Zebulon"}, {})),
         *changed({"a": "Zebulon"}, {}), Caller("acme", ADA),

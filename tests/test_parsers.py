@@ -30,12 +30,13 @@ from sealtrail.seal import SEAL_NOTE, decode_seal, decode_sealed_event
 from sealtrail.segment import decode_frames, decode_segment, parse_statement
 from sealtrail.session import verify_session
 from sealtrail.sworn import sworn
+from sealtrail.token import SUBJECT_KEY, parse_wrapped_key, subject_prefix
 from tests.archives import ROOT, public_of
 from tests.bundles import opened, unpacked
 from tests.test_hold import ITEMS, SIGNED
 from tests.test_hold import KEYRING as HOLDERS
 from tests.test_vectors import KEYRING
-from tests.vectors.make import CONTENT, FOLDER
+from tests.vectors.make import CHAIN, CONTENT, FOLDER
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "150"))
 PER_BYTE, BASE = 400, 1 << 17  # of memory: a decoded value takes many times its bytes, and never more than that
@@ -48,6 +49,12 @@ def vector(name: str) -> bytes:
 def text(parse: Callable[[str], object]) -> Callable[[bytes], object]:
     """A parser of text, fed with bytes that may be none."""
     return lambda data: parse(data.decode("utf-8", "replace"))
+
+
+def wrapped_key(value: bytes) -> object:
+    """A record of `audit.subject-keys`, under the key that its value states."""
+    stated = SUBJECT_KEY.decode(value)
+    return parse_wrapped_key(subject_prefix(CHAIN, stated["subject"]) + stated["key_id"], value)
 
 
 BUNDLE = unpacked(vector("kept/good.bundle"))
@@ -76,6 +83,7 @@ PARSERS: dict[str, tuple[Callable[[bytes], object], bytes]] = {
     "disclosure keys of a bundle": (decode_keys, BUNDLE[DISCLOSURE]),
     "records of a bundle": (decode_records, next(data for name, data in BUNDLE.items() if name.startswith("records/"))),
     "session": (lambda d: verify_session(d, KEYRING, 0), vector("kept/session.bin")),
+    "key of a subject": (wrapped_key, vector("kept/subject_key.bin")),
 }
 PIECES = sorted({good for _, good in PARSERS.values()})
 HUGE = [b"\xff" * 9 + b"\x01", b"\xfe" * 9 + b"\x01", b"\x80\x80\x80\x80\x20", b"\x80\x80\x80\x80\x80\x80\x80\x80\x20"]
@@ -144,5 +152,5 @@ def test_every_parser_of_the_package_is_among_them() -> None:
                 found.add(line.removeprefix("def ").partition("(")[0])
     known = {"parse_note", "parse_checkpoint", "parse_proof", "parse_end", "decode_seal", "decode_sealed_event"}
     known |= {"decode_segment", "decode_frames", "decode_items"}
-    known |= {"parse_manifest", "parse_sums", "decode_filter", "decode_keys", "decode_records"}
+    known |= {"parse_manifest", "parse_sums", "decode_filter", "decode_keys", "decode_records", "parse_wrapped_key"}
     assert found == known, found ^ known

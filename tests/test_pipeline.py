@@ -64,6 +64,7 @@ from sealtrail.seal import (
     seal_message,
 )
 from sealtrail.session import RUN_SESSION, Run, audience_of, hpke_open, open_run, record_mac
+from sealtrail.token import parse_wrapped_key, token_key_id
 from sinks.archive.assembly import tenant_reader
 from sinks.delivery import Item
 from sinks.search.document import document_of
@@ -132,6 +133,13 @@ class World:
             .public_bytes_raw()
         )
 
+    def revealed(self, outputs: Outputs, event: Event) -> Event:
+        """As the holder of the tenant's tenant-subject key reads a sealed event, by the keys in these outputs."""
+        opener = Keystore.open(f"file:{self.places.keys / 'reader'}").opener(f"tenant-subject-{event['tenant']}")
+        held = [parse_wrapped_key(key, value).open(opener.open) for key, value in outputs.subject_keys]
+        by_id = {key.key_id: key for key in held}
+        return TOKENIZED(event, lambda _, token, __: by_id[token_key_id(token)].open(token))
+
     def open_quarantined(self, data: bytes) -> dict[str, Any]:
         """As the holder of the quarantine key reads it: the envelope's fields, and key, value, headers."""
         envelope = QUARANTINED.decode(data)
@@ -151,11 +159,16 @@ class Speaker:
     def event(self, number: int, **fields: Any) -> Event:
         run = self.run.run
         emitter = {"source": run.source, "instance": run.instance, "epoch": run.epoch, "seq": number}
-        actor = {"kind": "SERVICE", "id": HASHED, "display": None}
+        actor = {"kind": "SERVICE", "id": HASHED, "display": None, "login": None}
         if number == 0:
             session = {"schema": RUN_SESSION.sha256, "payload": self.run.session[HEADER_SIZE:]}
             fields = {"event_name": OPEN_EVENT, "tenant": DEPLOYMENT_TENANT, "extension": session, **fields}
         return minimal_event(**{"event_id": uuid7(number + 1000), "emitter": emitter, "actor": actor, **fields})
+
+    def encrypted(self, number: int, event: Event) -> Event:
+        """With every value that is to be tokenised as this run sends it."""
+        holes, encrypt = itertools.count(), self.run._cipher.encrypt
+        return TOKENIZED(event, lambda p, t, _: encrypt(number, next(holes), event["event_id"], p, t.encode()).decode())
 
     def headers(self, number: int, value: bytes) -> Headers:
         mac = record_mac(self.run._mac_key, self.run._topic, number, value)
@@ -747,15 +760,18 @@ def test_what_the_decoder_does_not_show_survives_nowhere_in_the_content(world: W
 def test_any_encoding_of_an_event_is_sealed_as_the_canonical_one(world: World, source: Speaker, data: st.DataObject) -> None:
     drawn = data.draw(events())
     event = {**drawn, "emitter": source.event(1)["emitter"], "region": "eu-central", "tenant": "acme"}
-    event = {**REDACTOR(event), "event_name": "github.push"}
-    canonical = AUDIT_EVENT.encode(event)
+    plain = {**REDACTOR(event), "event_name": "github.push"}
+    event = dict(source.encrypted(1, plain))
     if event["extension"] is not None:
         inner = GITHUB.decode_body(event["extension"]["payload"])
         event["extension"] = {"schema": GITHUB.sha256, "payload": data.draw(encodings(GITHUB, inner))}
     value = AUDIT_EVENT.header + data.draw(encodings(AUDIT_EVENT, event))
     _, outputs = seal_all(world, [source.record(1, value)])
     assert kinds(outputs) == [EVENT]
-    assert sealed_of(outputs)[0][1].content.content == canonical
+    content = sealed_of(outputs)[0][1].content.content
+    sealed = AUDIT_EVENT.decode(content)
+    assert AUDIT_EVENT.encode(sealed) == content
+    assert world.revealed(outputs, sealed) == plain
 
 
 @given(value=st.binary(max_size=300), cut=st.integers(0, 400))
@@ -936,10 +952,10 @@ def test_what_is_sealed_quickly_is_sealed_step_by_step_alike_to_the_byte(
     for event in drawn.draw(st.lists(events(), max_size=4)):
         event = {**event, "region": "eu-central", "tenant": drawn.draw(st.sampled_from(["acme", "globex", "nobody"]))}
         try:
-            event = TOKENIZED(REDACTOR(event), lambda *_: "")
+            event = {**REDACTOR(event), "emitter": source.event(number)["emitter"]}
         except ContractError:
             continue
-        event["emitter"] = source.event(number)["emitter"]
+        event = source.encrypted(number, event)
         encoded = drawn.draw(st.one_of(st.none(), encodings(AUDIT_EVENT, event)))
         records.append(source.record(number, AUDIT_EVENT.encode(event) if encoded is None else AUDIT_EVENT.header + encoded))
         number += 1
@@ -979,9 +995,13 @@ def test_good_records_are_sealed_without_decoding_them(world: World, source: Spe
             return super().__call__(value)
 
     pipeline = replace(world.pipeline, decode=Counting(packaged_registry()))
-    records = [source.record(0), *(source.record(n, message=MESSAGE, correlation_id=f"m-{n}") for n in range(1, 40))]
+    records = [source.record(0), *(source.record(n, message=MESSAGE, correlation_id=f"m-{n}") for n in range(1, 30))]
+    for n in range(30, 40):
+        actor = {"kind": "USER", "id": HASHED, "display": None, "login": f"ada-{n}"}
+        records.append(source.record(n, AUDIT_EVENT.encode(source.encrypted(n, source.event(n, actor=actor)))))
     _, outputs = pipeline.seal_batch(fresh(), Batch(at(records)), NOW_US)
     assert kinds(outputs) == [EVENT] * 40 and Counting.asked == 1, "the opening alone"
+    assert len(outputs.subject_keys) == 1, "of whom all the logins are about"
 
 
 def test_the_same_inputs_give_the_same_outputs_and_the_state_given_is_not_changed(world: World, source: Speaker) -> None:

@@ -60,7 +60,12 @@ def good(payload: Any) -> Draft:
         "result": "FAILURE",
         "effect": "ATTEMPTED",
         "object": {"type": "organisation", "id": payload["org"]["id"]},
-        "actor": {"kind": "USER", "id": payload["user"]["id"], "display": payload["user"]["name"]},
+        "actor": {
+            "kind": "USER",
+            "id": payload["user"]["id"],
+            "display": payload["user"]["name"],
+            "login": payload["user"]["mail"],
+        },
         "reason": f"asked by {payload['user']['mail']}, {payload['user']['phone']}",
     }
 

@@ -33,7 +33,7 @@ from sinks.search.document import CATEGORIES, document_of
 from sinks.search.mapping import PROPERTIES
 from tests.conftest import Deployment, new_deployment, wait_until
 from tests.faults.proxy import Relay
-from tests.sealed import PARTITIONS, SinkUnderTest, full_event, item_of, place_of, plain_event, running
+from tests.sealed import PARTITIONS, TOKEN, SinkUnderTest, full_event, item_of, place_of, plain_event, running
 
 DAY_US = 86_400_000_000
 
@@ -92,6 +92,7 @@ def test_an_event_is_found_by_every_field_that_the_mapping_names(hot: Hot) -> No
     assert hit["_index"] == hot.index(LogClass.OPERATIONAL, 90)
     assert source["organization"] == {"id": "acme"}
     assert source["user"] == {"id": "hmac_actor", "name": "**** Ada", "target": {"id": "hmac_subject", "name": "**** Bob"}}
+    assert source["sealtrail"]["actor_login"] == source["sealtrail"]["subject_login"] == TOKEN
     assert source["trace"] == {"id": "4bf92f3577b34da6a3ce929d0e0e4736"}
     assert source["sealtrail"]["leaf_hash"] == seal.prev.hex()
     assert source["sealtrail"]["delivery"]["attempts"][1]["status"] == 202

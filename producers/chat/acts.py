@@ -16,7 +16,7 @@ from producers.lifecycle import Draft
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """Who did it, for which tenant. credential: a reference, never the credential."""
+    """Who did it, for which tenant. by: their address here. credential: a reference, never the credential."""
 
     tenant: str
     by: str
@@ -34,10 +34,14 @@ class Act:
 
 
 def login(act: Act, account: str, *, succeeded: bool) -> Draft:
-    """Somebody logged in, or tried to. account: as people type it; hashed."""
+    """Somebody logged in, or tried to. account: as people type it; hashed.
+
+    Only what let somebody in is tokenised as well: what did not may be a password in the wrong field.
+    """
     name, result = ("succeeded", "SUCCESS") if succeeded else ("failed", "FAILURE")
     effect = "EFFECTIVE" if succeeded else "ATTEMPTED"
-    return {**_act(act, f"chat.login.{name}", "AUTHENTICATION", result, effect), "subject": _subject(account)}
+    subject = _subject(account) if succeeded else {"id": account, "display": None}
+    return {**_act(act, f"chat.login.{name}", "AUTHENTICATION", result, effect), "subject": subject}
 
 
 def permission(act: Act, whom: str, group: str, before: str | None, after: str | None) -> Draft:
@@ -137,7 +141,7 @@ def _act(
             "policy_version": None,
             "decision": "NOT_CHECKED",
         },
-        "actor": {"kind": act.kind, "id": act.by, "display": None},
+        "actor": {"kind": act.kind, "id": act.by, "display": None, "login": act.by if act.kind == "USER" else None},
         "approver": act.approver,
         "credential": act.credential,
         "source_ip": act.source_ip,
@@ -146,7 +150,7 @@ def _act(
 
 
 def _subject(person: str) -> dict[str, object]:
-    return {"id": person, "display": None}
+    return {"id": person, "display": None, "login": person}
 
 
 def _change(path: str, before: object, after: object) -> dict[str, object]:

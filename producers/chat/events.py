@@ -42,7 +42,7 @@ def life_of(audit: Audit, message: ChatMessage, sending: SendingPolicy, delivery
         content=Content(message.body, message.media_type, message.location),
         delivery=delivery,
         tenant=message.tenant,
-        actor=Actor.user(message.sender),
+        actor=Actor.user(message.sender, login=message.sender),
         approver=message.approver,
         authorization=authorization(message, sending, Decision.ALLOW),
         credential=message.credential,

@@ -34,7 +34,7 @@ class Person:
     """An account: number and login."""
 
     id: str
-    display: str | None
+    login: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,7 +128,7 @@ def _somewhere(payload: object) -> Facts:
     return Facts("", "", result="UNKNOWN", effect="NONE")
 
 
-_SYSTEM_ACTOR: dict[str, str | None] = {"kind": "SYSTEM", "id": SYSTEM, "display": None}
+_SYSTEM_ACTOR: dict[str, str | None] = {"kind": "SYSTEM", "id": SYSTEM, "display": None, "login": None}
 
 
 def _actor(payload: object) -> dict[str, str | None]:
@@ -136,11 +136,11 @@ def _actor(payload: object) -> dict[str, str | None]:
         return _SYSTEM_ACTOR
     sender = account(payload, "sender")
     kind = _ACTOR_KINDS.get(text(payload, "sender", "type") or "User", "SERVICE")
-    return {"kind": kind, "id": sender.id, "display": sender.display}
+    return {"kind": kind, "id": sender.id, "display": sender.login, "login": sender.login if kind == "USER" else None}
 
 
 def _person(person: Person | None) -> dict[str, str | None] | None:
-    return None if person is None else {"id": person.id, "display": person.display}
+    return None if person is None else {"id": person.id, "display": person.login, "login": person.login}
 
 
 def _retry(facts: Facts) -> dict[str, object] | None:

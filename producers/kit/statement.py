@@ -109,7 +109,7 @@ def draft_of(system: str, act: Act | Callable[[str], Act], stated: Stated, diges
         "target_system": stated.get("target_system", system),
         "object": None if business_object is None else {"type": business_object.type, "id": business_object.id},
         "object_name": None if business_object is None else business_object.name,
-        "subject": None if subject is None else {"id": subject.id, "display": subject.display},
+        "subject": None if subject is None else {"id": subject.id, "display": subject.display, "login": subject.login},
         "actor": _actor(_need(Actor, actor, "actor")),
         "authorization": _authorization(_of(Authorization, stated.get("authorization"), "authorization")),
         "causation_id": stated.get("cause"),
@@ -172,7 +172,7 @@ def _word(word: object) -> object:
 
 
 def _actor(actor: Actor) -> dict[str, object]:
-    return {"kind": _word(actor.kind), "id": actor.id, "display": actor.display}
+    return {"kind": _word(actor.kind), "id": actor.id, "display": actor.display, "login": actor.login}
 
 
 def _authorization(found: Authorization | None) -> dict[str, object] | None:

@@ -20,16 +20,21 @@ MAX_NESTING = 16  # records do not contain themselves: a schema that deep is non
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who acted. id: as the platform knows the account, hashed in the event; display: as people do, masked."""
+    """Who acted. id: as the platform knows the account, hashed in the event; display: as people do, masked.
+
+    login: what the account is called, or its address, at most 4,096 bytes. Tokenised: whoever may reveal it can read it,
+    until the person's key is destroyed; left out where the tenant's people have no keys.
+    """
 
     kind: ActorKind
     id: str = field(repr=False)
     display: str | None = field(default=None, repr=False)
+    login: str | None = field(default=None, repr=False)
 
     @classmethod
-    def user(cls, identifier: str, display: str | None = None) -> Self:
+    def user(cls, identifier: str, display: str | None = None, login: str | None = None) -> Self:
         """A person."""
-        return cls(ActorKind.USER, identifier, display)
+        return cls(ActorKind.USER, identifier, display, login)
 
     @classmethod
     def service(cls, identifier: str) -> Self:
@@ -49,10 +54,11 @@ class Actor:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """The person acted upon. id: hashed in the event; display: masked."""
+    """The person acted upon. id: hashed in the event; display: masked; login: tokenised, see `Actor`."""
 
     id: str = field(repr=False)
     display: str | None = field(default=None, repr=False)
+    login: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

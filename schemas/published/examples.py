@@ -62,7 +62,7 @@ def event_of(entry: Entry) -> dict[str, Any]:
         "redaction": {"status": "NONE", "policy": REDACTION_POLICY, "fields": []},
     }
     if entry.machine:
-        event["actor"] = {"kind": "SYSTEM", "id": event["emitter"]["source"], "display": None}
+        event["actor"] = {"kind": "SYSTEM", "id": event["emitter"]["source"], "display": None, "login": None}
     codec = None if entry.extension is None else _extension(entry.extension)
     event["extension"] = None if codec is None else example_value(field_tree(codec.text))
     for path, value in (*entry.example, *((path, None) for path in entry.without)):

@@ -91,6 +91,8 @@ def document_of(item: Item) -> dict[str, Any]:
                 "result": event["result"],
                 "effect": event["effect"],
                 "actor_kind": actor["kind"],
+                "actor_login": actor["login"],
+                "subject_login": subject.get("login"),
                 **{name: event[name] for name in _AS_THEY_ARE},
                 "emitter": {**event["emitter"], "epoch": str(UUID(bytes=event["emitter"]["epoch"]))},
                 "object": {**(event["object"] or {}), "name": event["object_name"]},

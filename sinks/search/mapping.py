@@ -13,7 +13,7 @@ from typing import Any
 
 from schemas.search_names import alias, patterns
 
-VERSION = 2
+VERSION = 3
 LONGEST = 1024
 
 _KEYWORD = {"type": "keyword", "ignore_above": LONGEST}
@@ -52,6 +52,8 @@ PROPERTIES: dict[str, Any] = {
         result=_KEYWORD,
         effect=_KEYWORD,
         actor_kind=_KEYWORD,
+        actor_login=_KEYWORD,
+        subject_login=_KEYWORD,
         source_ip=_KEYWORD,
         source_system=_KEYWORD,
         target_system=_KEYWORD,

@@ -3,8 +3,9 @@
     python -m tests.leaks [--events 10000] [--seed N] [--state DIR]
 
 Exit status 0 only if no planted value is in any store, in clear or encoded; if what a client without redaction let out is on
-the raw topic and nowhere else, sealed with marks or refused, and reported; and if the net finds every shape of the corpus and
-hits fewer than one in a thousand of the harmless texts. The last line counts.
+the raw topic and nowhere else, sealed with marks or refused, and reported; if every tokenised value is sealed as a token that
+the tenant's own key leads to; and if the net finds every shape of the corpus and hits fewer than one in a thousand of the
+harmless texts. The last line counts.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import socket
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 from urllib.request import urlopen
@@ -29,18 +31,22 @@ from infra.demo.trail import Trail
 from infra.places import FREE_PORTS, HOST
 from infra.report import Reporter
 from infra.stack import DEFAULT_STATE, Stack
-from kafkaio.reader import PartitionReader
+from kafkaio.reader import PartitionReader, Record
 from kafkaio.transaction import Ends
+from keystore import Keystore
 from processors.detect.finding import LEAK
 from schemas.catalogue import topic_name
-from schemas.registry import AUDIT_EVENT
+from schemas.registry import AUDIT_EVENT, packaged_registry
 from schemas.secrets import find, redact
+from schemas.settings import Settings
+from schemas.tokenized import Tokenized, TokenizedValue
 from sealtrail.errors import SealtrailError
 from sealtrail.seal import SEAL_NOTE, Kind, decode_seal, decode_sealed_event
+from sealtrail.token import SubjectKey, is_token, parse_wrapped_key, token_key_id
 from tests.kills import reference
 from tests.leaks import benign, rogue
 from tests.leaks.forms import CONTEXTS, made
-from tests.leaks.plant import SOURCE, pool
+from tests.leaks.plant import SOURCE, Pool, pool
 from tests.leaks.scan import Scanner
 from tests.leaks.stores import RAW, RAW_DISK, found_by_search, scan_all
 
@@ -48,8 +54,8 @@ PLANTER = "planter"
 PLANTING_S = 900.0
 RECALL_ROUNDS, BENIGN = 40, 100_000
 OUTPUTS = ("metrics", RAW, "topic audit.archive", "topic audit.hot", "topic audit.siem", "topic audit.quarantine",
-           "topic audit.activity", "topic audit.sources", RAW_DISK, "disk of audit.archive", "archive, as stored",
-           "archive, opened", "index", "HEC collector", "syslog", "logs")  # fmt: skip
+           "topic audit.activity", "topic audit.sources", "topic audit.subject-keys", RAW_DISK, "disk of audit.archive",
+           "archive, as stored", "archive, opened", "index", "HEC collector", "syslog", "logs")  # fmt: skip
 
 
 class Metered(Session):
@@ -104,6 +110,7 @@ def run(session: Metered, events: int, seed: int) -> tuple[Checks, str]:
     searched = found_by_search(session, values)
     checks.add(Check("no search finds one", not searched, f"{searched} of {len(values):,} values found"))
     _check_rogue(checks, session, scanner, leaked)
+    _check_tokens(checks, session, given, counted["tokenised"])
     _check_corpus(checks)
     total = sum(map(len, hits.values()))
     return checks, (
@@ -160,23 +167,17 @@ def _check_rogue(checks: Checks, session: Session, scanner: Scanner, leaked: tup
     elsewhere = scanner.hits([one.value for one in leaked], but=(RAW, RAW_DISK))
     checks.add(Check("and nowhere else", not elsewhere, f"{elsewhere or 'nowhere'}"))
     marked, refused, reports = 0, Counter[str](), set()
-    settings = session.settings("verifier")
-    topic = topic_name(settings.topic_prefix, "audit.archive")
-    with PartitionReader(settings) as reader:
-        for partition in range(Ends(settings).partition_count(topic)):
-            for record in reader.read_all(topic, partition):
-                sealed = decode_sealed_event(record.value or b"")
-                seal = decode_seal(sealed.seal)
-                if seal.kind is Kind.REJECTED:
-                    note = SEAL_NOTE.decode(sealed.content.content)
-                    refused[f"{note['emitter']}: {note['detail']}"] += 1
-                if seal.kind is not Kind.EVENT:
-                    continue
-                event = AUDIT_EVENT.decode(sealed.content.content)
-                marked += event["emitter"]["instance"] == rogue.INSTANCE and event["redaction"]["status"] == "APPLIED"
-                if event["event_name"].startswith("detection.leaked_"):
-                    report = LEAK.decode_body(event["extension"]["payload"])
-                    reports.add((report["source"], report["instance"], report["field"], report["shape"], report["owner"]))
+    for kind, content in _sealed(session):
+        if kind is Kind.REJECTED:
+            note = SEAL_NOTE.decode(content)
+            refused[f"{note['emitter']}: {note['detail']}"] += 1
+        if kind is not Kind.EVENT:
+            continue
+        event = AUDIT_EVENT.decode(content)
+        marked += event["emitter"]["instance"] == rogue.INSTANCE and event["redaction"]["status"] == "APPLIED"
+        if event["event_name"].startswith("detection.leaked_"):
+            report = LEAK.decode_body(event["extension"]["payload"])
+            reports.add((report["source"], report["instance"], report["field"], report["shape"], report["owner"]))
     due = {(SOURCE, rogue.INSTANCE, one.field, one.shape, "Head of integrations") for one in leaked}
     sealed_ones = sum(one.sealed for one in leaked)
     checks.add(
@@ -189,6 +190,46 @@ def _check_rogue(checks: Checks, session: Session, scanner: Scanner, leaked: tup
     checks.add(
         Check("and told to the source's owner, each once, and nothing else is", reports == due, f"{len(reports)} reports")
     )
+
+
+def _sealed(session: Session) -> Iterator[tuple[Kind, bytes]]:
+    """Kind and content of every seal of the run."""
+    for record in _records(session.settings("verifier"), "audit.archive"):
+        sealed = decode_sealed_event(record.value or b"")
+        yield decode_seal(sealed.seal).kind, sealed.content.content
+
+
+def _records(settings: Settings, name: str) -> Iterator[Record]:
+    """Every committed record of a topic of the run."""
+    topic = topic_name(settings.topic_prefix, name)
+    with PartitionReader(settings) as reader:
+        for partition in range(Ends(settings).partition_count(topic)):
+            yield from reader.read_all(topic, partition)
+
+
+def _check_tokens(checks: Checks, session: Session, given: Pool, planted: int) -> None:
+    """What was tokenised is there for whoever may reveal it: planted values too, but for secrets, which are overwritten."""
+    settings = session.settings("reader")
+    keystore, walk = Keystore.open(settings.keys), Tokenized(packaged_registry())
+    keys: dict[bytes, SubjectKey] = {}
+    for record in _records(settings, "audit.subject-keys"):
+        wrapped = parse_wrapped_key(record.key or b"", record.value or b"")
+        keys[wrapped.key_id] = wrapped.open(keystore.opener(f"tenant-subject-{wrapped.tenant}").open)
+    values = [value for kind, content in _sealed(session) if kind is Kind.EVENT for value in _values(walk, content)]
+    texts = [keys[token_key_id(value.text)].open(value.text) for value in values if is_token(value.text)]
+    persons = {text for person in given.persons for text in person}
+    found = sum(text in persons for text in texts)
+    checks.add(
+        Check(
+            "every tokenised value is sealed as a token, and its key opens it",
+            len(texts) == len(values) >= planted and found > 0 and not any(find(text) for text in texts),
+            f"{len(texts):,} of {len(values):,} tokens open under {len(keys):,} keys; {found:,} are of planted persons",
+        )
+    )
+
+
+def _values(walk: Tokenized, content: bytes) -> tuple[TokenizedValue, ...]:
+    return walk.values(AUDIT_EVENT.decode(content))
 
 
 def _check_corpus(checks: Checks) -> None:

@@ -102,8 +102,8 @@ def draft(random: Random, number: int) -> tuple[dict[str, Any], dict[str, Any]]:
         "message": {"stage": "SENT", "type": "direct", "recipient_group": "g-1", "recipient_count": 3},
         "content_ref": {"digest": bytes(32), "size": 1, "media_type": "text/plain", "location": "s3://b/k"},
         "changes": [{"op": "REPLACE", "path": random.choice(["/state", "/description"]), "before": '"a"', "after": '"b"'}],
-        "actor": {"kind": "USER", "id": f"u-{number}", "display": None},
-        "subject": {"id": "s", "display": None},
+        "actor": {"kind": "USER", "id": f"u-{number}", "display": None, "login": f"user-{number}"},
+        "subject": {"id": "s", "display": None, "login": None},
     }
     value: dict[str, Any] = {name: None for name, node in _EXTENSION.fields if node.nullable}
     value |= {"hook": "push", "malformed": False, "settings": [{"name": "n", "before": None, "after": None}]}
@@ -122,6 +122,7 @@ def plant(random: Random, event: dict[str, Any], extension: dict[str, Any], give
             planted[str(node.marks.data_class)] += 1
             planted["extension"] += path.startswith("extension.")
             planted["change"] += path.startswith("changes[].")
+            planted["tokenised"] += node.marks.redact is Redact.TOKENIZE
     return planted
 
 

@@ -45,6 +45,7 @@ def planted(seed: int) -> tuple[Planted, ...]:
     return (
         Planted(f"Rogue {some(random, ALNUM, 20)} says so", "reason", "not-masked", False),
         Planted(f"{some(random, 'abcdefghijk', 14)}@rogue.example", "actor.id", "not-hashed", False),
+        Planted(f"{some(random, 'abcdefghijk', 14)}@rogue.example", "subject.login", "not-tokenized", False),
         Planted("AKIA" + some(random, UPPER, 16), "ticket", "aws-access-key", True),
         Planted("xoxb-" + some(random, ALNUM, 40), "object.id", "slack-token", True),
         Planted("glpat-" + some(random, "abcdefghijk0123456789", 30), "source_system", "gitlab-token", False),
@@ -85,6 +86,8 @@ def _set(event: dict[str, Any], extension: dict[str, Any], one: Planted) -> None
         extension[one.field.rpartition(".")[2]] = one.value
     elif one.field == "actor.id":
         event["actor"] = {"kind": "USER", "id": one.value, "display": None}
+    elif one.field == "subject.login":
+        event["subject"] = {"id": "", "display": None, "login": one.value}
     elif one.field == "object.id":
         event["object"] = {"type": "room", "id": one.value}
     else:
