@@ -72,7 +72,7 @@ class Part:
     shared: Mapping[str, Sequence[bytes]]
     sources: Sequence[Record]
     activity: Sequence[Record]
-    subject_keys: Sequence[Record] | None = None  # None: not looked at
+    subject_keys: Sequence[Record]
 
 
 class ChainTrail:
@@ -106,8 +106,7 @@ class ChainTrail:
         _check_outputs(sealed, part.shared)
         self._check_sources(sealed, part.sources)
         self._check_activity(sealed, part.activity)
-        if part.subject_keys is not None:
-            self._check_subject_keys(sealed, part.subject_keys)
+        self._check_subject_keys(sealed, part.subject_keys)
         self.kinds.update((s.seal.kind, s.seal.reason) for s in sealed)
         self.event_ids += [s.event.content.event_id for s in sealed if s.seal.kind is Kind.EVENT]
 
@@ -133,7 +132,7 @@ class ChainTrail:
     def _check_subject_keys(self, sealed: Sequence[Sealed], records: Sequence[Record]) -> None:
         """The key of every token was written with it or before, and each key once."""
         for record in records:
-            assert record.key is not None and record.value is not None
+            assert record.key is not None
             assert record.key not in self._subject_keys, "a subject's key is written twice"
             self._subject_keys.add(record.key)
         known = {key[-KEY_ID_SIZE:] for key in self._subject_keys}

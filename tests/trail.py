@@ -70,7 +70,8 @@ def check_trail(deployment: Deployment, partitions: int = RAW_PARTITIONS) -> Tra
     settings = deployment.settings("admin")
     assert settings.certificates and settings.root_vkey
     keyring = load_keyring(settings.certificates, load_root(settings.root_vkey))
-    names = {name: topic_name(deployment.topic_prefix, f"audit.{name}") for name in ("raw", "archive", "sources", "activity")}
+    own_topics = ("raw", "archive", "sources", "activity", "subject-keys")
+    names = {name: topic_name(deployment.topic_prefix, f"audit.{name}") for name in own_topics}
     shared = {name: topic_name(deployment.topic_prefix, f"audit.{name}") for name in ("hot", "siem", "quarantine")}
     own = [(topic, partition) for topic in names.values() for partition in range(partitions)]
     others = [(topic, partition) for topic in shared.values() for partition in range(SHARED_PARTITIONS)]
@@ -84,7 +85,8 @@ def check_trail(deployment: Deployment, partitions: int = RAW_PARTITIONS) -> Tra
         archive = found[names["archive"], partition]
         chain = sealed_of(archive[0]).seal.chain if archive else ""
         shared_out = {output: outputs[output].pop(chain, []) for output in shared}
-        part = Part(archive, shared_out, found[names["sources"], partition], found[names["activity"], partition])
+        states = (found[names[name], partition] for name in ("sources", "activity", "subject-keys"))
+        part = Part(archive, shared_out, *states)
         raw = [record.offset for record in found[names["raw"], partition]]
         trail = ChainTrail(keyring)
         trail.take(part, raw)
