@@ -18,6 +18,7 @@ from typing import Any
 from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from kafkaio.client import classify, client_config
+from kafkaio.library import LIBRDKAFKA, Library
 from kafkaio.reader import silent_logger
 from schemas.settings import Settings
 
@@ -68,6 +69,7 @@ class RawConsumer:
         group: str,
         assigned: Callable[[list[int]], None],
         revoked: Callable[[list[int]], None],
+        library: Library = LIBRDKAFKA,
     ) -> None:
         self._topic = topic
         self._assigned = assigned
@@ -91,7 +93,7 @@ class RawConsumer:
             "logger": silent_logger("sealtrail.kafka.group"),
         }
         try:
-            self._consumer = Consumer(config)
+            self._consumer = library.consumer(config)
             self._consumer.subscribe([topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke)
         except KafkaException as error:
             raise classify(error, "joining the sealers' group") from error

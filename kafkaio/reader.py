@@ -13,15 +13,15 @@ Not here: what a record means (`find` is given a key function), group membership
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
 from kafkaio.client import classify, client_config
+from kafkaio.library import LIBRDKAFKA, Library
 from schemas.catalogue import topic_name
 from schemas.settings import Settings
 from sealtrail.errors import ConfigError, SealtrailError, TransientError
@@ -65,8 +65,9 @@ class PartitionReader:
     beyond what librdkafka does; any method may be called again after an error.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, library: Library = LIBRDKAFKA) -> None:
         """Connects in the background. The group's name is the role's own: librdkafka looks its coordinator up, no more."""
+        self._library = library
         self._last_error = ""
         config = {
             **client_config(settings),
@@ -83,7 +84,7 @@ class PartitionReader:
             "logger": silent_logger("sealtrail.kafka.reader"),
         }
         try:
-            self._consumer = Consumer(config)
+            self._consumer = library.consumer(config)
         except KafkaException as error:
             raise classify(error, "making a reader") from error
         self._where = ""
@@ -218,7 +219,7 @@ class PartitionReader:
         if start >= end:
             return
         self.start(topic, partition, start)
-        quiet_since = time.monotonic()
+        quiet_since = self._library.monotonic()
         while self._end < end:
             records = self.read(max_records, 1, 0.2)
             for record in records:
@@ -228,8 +229,8 @@ class PartitionReader:
                 if record.offset == end - 1:
                     return
             if records:
-                quiet_since = time.monotonic()
-            elif time.monotonic() - quiet_since > PATIENCE_S:
+                quiet_since = self._library.monotonic()
+            elif self._library.monotonic() - quiet_since > PATIENCE_S:
                 reason = f" ({self._last_error})" if self._last_error else ""
                 raise TransientError(f"reading {topic}/{partition}: nothing for {PATIENCE_S:.0f} s{reason}")
 

@@ -13,12 +13,9 @@ Not here: what is written, and where a chain stands.
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from threading import Thread
 from typing import Any
 
 from confluent_kafka import (
@@ -26,14 +23,13 @@ from confluent_kafka import (
     KafkaError,
     KafkaException,
     Message,
-    Producer,
     TopicCollection,
     TopicPartition,
 )
-from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import OffsetSpec  # not exported by name: the package has no __all__
 
 from kafkaio.client import classify, client_config
+from kafkaio.library import LIBRDKAFKA, Library
 from kafkaio.reader import silent_logger
 from schemas.settings import Settings
 from sealtrail.errors import EvidenceError, SealtrailError, TransientError
@@ -43,7 +39,6 @@ SOCKET_TIMEOUT_MS = 5_000  # a step that takes longer is in doubt
 INIT_S = 30.0  # fencing waits for an earlier owner's transaction to be aborted
 STEP_S = 10.0  # bound of one commit step; below the transaction's time-out
 GRACE_S = 2.0  # beyond a step's own time-out; then it hangs
-SLICE_S = 0.5
 FLUSH_S = 0.5  # between two looks for a refusal
 REFUSABLE = 65_536  # bytes; a smaller record is not refused for its size, so it needs no delivery report
 STABLE_S = 30.0  # above TRANSACTION_TIMEOUT_MS and the broker's scan for timed-out transactions
@@ -96,8 +91,9 @@ class ChainProducer:
     Raises from the constructor, which is the fence: TransientError or ConfigError.
     """
 
-    def __init__(self, settings: Settings, transactional_id: str) -> None:
+    def __init__(self, settings: Settings, transactional_id: str, library: Library = LIBRDKAFKA) -> None:
         self._id = transactional_id
+        self._library = library
         config: dict[str, Any] = {
             **client_config(settings),
             "transactional.id": transactional_id,
@@ -111,7 +107,7 @@ class ChainProducer:
             "logger": silent_logger("sealtrail.kafka.transaction"),
         }
         try:
-            self._producer = Producer(config)
+            self._producer = library.producer(config)
             self._bounded(INIT_S, lambda: self._producer.init_transactions(INIT_S))
         except KafkaException as error:
             raise classify(error, f"fencing {transactional_id}") from error
@@ -128,7 +124,7 @@ class ChainProducer:
             ClockError: the broker's append time differs by more than a minute; nothing was committed.
             EvidenceError: a record is larger than its topic allows; nothing was committed.
         """
-        started = time.monotonic()
+        started = self._library.monotonic()
         appended = _Appended()
         try:
             # 1. Begin. A crash from here to 5 leaves a transaction that the next fence aborts.
@@ -154,7 +150,7 @@ class ChainProducer:
             if isinstance(error.__cause__, KafkaException):
                 raise _failure(error.__cause__, self._id) from error
             raise TransientError(f"{self._id}: the client library failed and lost the reason") from error
-        if time.monotonic() - started > SOCKET_TIMEOUT_MS / 1000:
+        if self._library.monotonic() - started > SOCKET_TIMEOUT_MS / 1000:
             raise TransientError(f"{self._id}: a commit took longer than socket.timeout.ms; starting anew at the fence")
 
     def abort_on(self, partitions: Iterable[tuple[str, int]]) -> None:
@@ -205,31 +201,15 @@ class ChainProducer:
         librdkafka does not always keep its own time-out: `send_offsets_to_transaction` was seen to hang for minutes after
         a broker had been killed and come back. The thread that hangs is given up, and with it the producer.
         """
-        raised: list[BaseException] = []
-
-        def work() -> None:
-            try:
-                step()
-            except BaseException as error:  # handed to the caller's thread
-                raised.append(error)
-
-        thread = Thread(target=work, name=f"transaction {self._id}", daemon=True)
-        thread.start()
-        for _ in range(math.ceil((limit_s + GRACE_S) / SLICE_S)):  # a process that was suspended loses one slice, not all
-            thread.join(SLICE_S)
-            if not thread.is_alive():
-                break
-        else:
+        if not self._library.within(limit_s + GRACE_S, f"transaction {self._id}", step):
             raise TransientError(f"{self._id}: a step did not end after {limit_s + GRACE_S:.0f} s")
-        if raised:
-            raise raised.pop()  # left in the list it would keep itself, and with its frames the producer, alive
 
     def _unacknowledged(self, appended: _Appended) -> int:
         """Wait for the broker's answer to every record; how many have none. Ends early once one is known to be refused."""
-        deadline = time.monotonic() + STEP_S
+        deadline = self._library.monotonic() + STEP_S
         while True:
             left = self._producer.flush(min(FLUSH_S, STEP_S))
-            if not left or appended.refused or time.monotonic() >= deadline:
+            if not left or appended.refused or self._library.monotonic() >= deadline:
                 return left
 
     def _check_clock(self, appended: _Appended, sealed_at_ms: int) -> None:
@@ -278,9 +258,10 @@ def _failure(error: KafkaException, identifier: str) -> SealtrailError:
 class Ends:
     """Ends of partitions: the high watermark, the last stable offset and the log start, from the broker."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, library: Library = LIBRDKAFKA) -> None:
+        self._library = library
         self._config: dict[str, Any] = {**client_config(settings), "logger": silent_logger("sealtrail.kafka.ends")}
-        self._admin = AdminClient(self._config)
+        self._admin = library.admin(self._config)
 
     def high(self, partitions: Sequence[tuple[str, int]]) -> dict[tuple[str, int], int]:
         """One past the last record, committed or not."""
@@ -300,15 +281,15 @@ class Ends:
         Raises HangingError when a transaction stays open for longer than any of ours may.
         """
         ends = self.high(partitions)
-        deadline = time.monotonic() + STABLE_S
+        deadline = self._library.monotonic() + STABLE_S
         while True:
             stable = self.stable(partitions)
             behind = [where for where, end in ends.items() if stable[where] < end]
             if not behind:
                 return
-            if time.monotonic() > deadline:
+            if self._library.monotonic() > deadline:
                 raise HangingError(behind)
-            time.sleep(0.1)
+            self._library.sleep(0.1)
 
     def topic_uuid(self, topic: str) -> bytes:
         """The topic's UUID, 16 bytes: a topic deleted and made anew has another."""
@@ -346,6 +327,6 @@ class Ends:
             except KafkaException as error:
                 # After a broker's restart a client asks with the old leader's epoch until its metadata expires, minutes
                 # later (FENCED_LEADER_EPOCH); a new one asks anew.
-                self._admin = AdminClient(self._config)
+                self._admin = self._library.admin(self._config)
                 raise classify(error, f"asking for offsets of {where.topic}/{where.partition}") from error
         return found

@@ -18,19 +18,18 @@ trouble: a broker that restarts also says "unknown topic" and "not authorised" f
 from __future__ import annotations
 
 import hashlib
-import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from enum import Enum
-from threading import Event
 from typing import Protocol
 
 import structlog
 from prometheus_client import Counter, Gauge
 
 from kafkaio.group import Polled, RawConsumer, RawMessage
+from kafkaio.library import LIBRDKAFKA, Library, Stop
 from kafkaio.reader import PartitionReader
 from kafkaio.transaction import ChainProducer, ClockError, Ends, FencedError, HangingError, Placement, Progress
 from processors.chain import ChainHead
@@ -117,7 +116,7 @@ class Chain:
             return
         if self._partition in polled.out_of_range:
             self._position_gone(polled.group)
-        elif time.monotonic() - self._sealed_at >= self._sealer.settings.heartbeat_s:
+        elif self._sealer.monotonic() - self._sealed_at >= self._sealer.settings.heartbeat_s:
             state, pipeline = self._current(), self._sealer.pipeline
             self._commit(*pipeline.heartbeat(state, self._sealer.now_us()), polled.group)
 
@@ -160,7 +159,7 @@ class Chain:
             self._stop(error)
         else:
             head = self._current().head
-            self._sealed_at = time.monotonic()
+            self._sealed_at = sealer.monotonic()
             sealer.proven = True
             self._log.info("sealing", chain=head.chain, seq=head.seq, next_offset=head.next_offset)
 
@@ -222,7 +221,7 @@ class Chain:
         # Committed: what the topics hold is this state, on whatever process reads it next.
         self._state = state
         self._clock_doubted = False
-        self._sealed_at = time.monotonic()
+        self._sealed_at = self._sealer.monotonic()
         for (kind, reason), count in outputs.counts.items():
             SEALED.labels(kind.lower(), reason.label).inc(count)
         SUBJECT_KEYS.inc(len(outputs.subject_keys))
@@ -298,7 +297,7 @@ class Chain:
         self._log.warning("chain goes back to the fence", cause=cause, error=str(error))
         self.drop()
         retry_after = error.retry_after_s if isinstance(error, TransientError) else 0.0
-        self.retry_at = time.monotonic() + max(wait_s, retry_after)
+        self.retry_at = self._sealer.monotonic() + max(wait_s, retry_after)
         self._sealer.pause(self._partition)
 
     def _stop(self, error: Exception) -> None:
@@ -317,6 +316,8 @@ class Sealer:
         fence: makes a chain's producer; fencing is what it does first.
         now_us: UTC microseconds.
         renewed: the pipeline with the keys of now; called between transactions.
+        library: whose clients read and place; `fence` makes its own.
+        policies: where the policy comes from; default: setting `policy`.
     """
 
     def __init__(
@@ -326,6 +327,8 @@ class Sealer:
         now_us: Callable[[], int],
         fence: Fence = ChainProducer,
         renewed: Callable[[Pipeline], Pipeline] = lambda pipeline: pipeline,
+        library: Library = LIBRDKAFKA,
+        policies: PolicyFiles | None = None,
     ) -> None:
         self.settings = settings
         self.pipeline = pipeline
@@ -333,35 +336,44 @@ class Sealer:
         self.fence = fence
         self._renewed = renewed
         self.topics = Topics.of(settings)
-        self.ends = Ends(settings)
-        self.reader = PartitionReader(settings)
-        self._policies = PolicyFiles(settings.policy)
+        self.monotonic = library.monotonic
+        self.ends = Ends(settings, library)
+        self.reader = PartitionReader(settings, library)
+        self._policies = policies or PolicyFiles(settings.policy, library.monotonic)
+        self._noted = ""  # the trouble with the brokers that was logged last
         self.proven = False  # whether a chain of this process ever sealed: rights, names and keys are right
         self._counts: dict[str, int] = {}
         self._chains: dict[int, Chain] = {}
         group = topic_name(settings.topic_prefix, "sealer")
-        self.consumer = RawConsumer(settings, self.topics.raw, group, self._assigned, self._revoked)
+        self.consumer = RawConsumer(settings, self.topics.raw, group, self._assigned, self._revoked, library)
 
-    def run(self, stop: Event) -> None:
+    def run(self, stop: Stop) -> None:
         """Seal until `stop` is set. Raises ConfigError for what no retry mends, while no chain has sealed yet."""
-        noted = ""
         try:
             while not stop.is_set():
-                try:
-                    self._turn(stop)
-                except (TransientError, ConfigError) as error:
-                    if isinstance(error, ConfigError) and not self.proven:
-                        raise
-                    _log.error("polling failed; retrying", error=str(error))
-                    stop.wait(CONFIGURATION_WAIT_S)
-                if self.consumer.last_error != noted:
-                    noted = self.consumer.last_error
-                    if noted:
-                        _log.warning("trouble with the brokers; retrying", error=noted)
+                self.step(stop)
         finally:
-            self.consumer.close()
-            self.reader.close()
-            CHAINS.set(0)
+            self.close()
+
+    def step(self, stop: Stop) -> None:
+        """One turn of `run`, and what it waits after trouble with the brokers."""
+        try:
+            self._turn(stop)
+        except (TransientError, ConfigError) as error:
+            if isinstance(error, ConfigError) and not self.proven:
+                raise
+            _log.error("polling failed; retrying", error=str(error))
+            stop.wait(CONFIGURATION_WAIT_S)
+        if self.consumer.last_error != self._noted:
+            self._noted = self.consumer.last_error
+            if self._noted:
+                _log.warning("trouble with the brokers; retrying", error=self._noted)
+
+    def close(self) -> None:
+        """Leave the group and end the connections; open transactions are left to the next fence."""
+        self.consumer.close()
+        self.reader.close()
+        CHAINS.set(0)
 
     def _take_up_policy(self) -> None:
         """From the next transaction on; what is sealed names the policy that it was sealed under."""
@@ -370,7 +382,7 @@ class Sealer:
         if policy is not before:
             self.pipeline = replace(self.pipeline, policy=policy)
 
-    def _turn(self, stop: Event) -> None:
+    def _turn(self, stop: Stop) -> None:
         """One poll, and what follows from it."""
         self._take_up_policy()
         self.pipeline = self._renewed(self.pipeline)
@@ -386,7 +398,7 @@ class Sealer:
             if not stop.is_set():
                 with self._minding(owned) as chain:
                     chain.tick(polled)
-        now = time.monotonic()
+        now = self.monotonic()
         due = [c for c in self._chains.values() if c.phase is Phase.WAITING and now >= c.retry_at]
         if due and not stop.is_set():
             with self._minding(min(due, key=lambda c: c.retry_at)) as chain:

@@ -46,9 +46,10 @@ from schemas.settings import Settings
 from sealtrail.errors import ConfigError
 from sealtrail.seal import Kind, Reason
 from sealtrail.session import hpke_open
+from tests.chain_trail import Sealed, check_coverage
 from tests.chains import ChainMaker
 from tests.conftest import Deployment, new_deployment, wait_until
-from tests.trail import SHARED_PARTITIONS, Sealed, check_coverage, check_trail, emitters, load_draft, read_chain, unsealed
+from tests.trail import SHARED_PARTITIONS, check_trail, emitters, load_draft, read_chain, unsealed
 
 
 def now_us() -> int:

@@ -28,7 +28,7 @@ from infra.stack import Stack
 from kafkaio import transaction
 from kafkaio.group import RawConsumer
 from kafkaio.reader import PartitionReader
-from kafkaio.transaction import ChainProducer, Ends, FencedError, Placement, Progress
+from kafkaio.transaction import ChainProducer, Ends, Placement, Progress
 from schemas.catalogue import topic_name
 from sealtrail.errors import EvidenceError, TransientError
 from sealtrail.seal import Kind
@@ -263,73 +263,6 @@ def archived(deployment: Deployment) -> list[bytes | None]:
     Ends(deployment.settings("admin")).await_stable([(topic_name(deployment.topic_prefix, "audit.archive"), 0)])
     with PartitionReader(deployment.settings("admin")) as reader:
         return [r.value for r in reader.read_all(topic_name(deployment.topic_prefix, "audit.archive"), 0)]
-
-
-def test_a_second_owner_of_a_chain_outlaws_the_first_whatever_it_had_open(deployment: Deployment) -> None:
-    settings, member = deployment.settings("sealer"), Member(deployment)
-    wait_until(lambda: member.owns() == RAW_PARTITIONS, what="membership")
-    identifier = f"{deployment.name}/raw/0"
-    first = ChainProducer(settings, identifier)
-    commit(deployment, first, member.group(), b"one")
-    second = ChainProducer(settings, identifier)
-    for _ in range(2):
-        with pytest.raises(FencedError):
-            commit(deployment, first, member.group(), b"never")
-    commit(deployment, second, member.group(), b"two")
-    fresh = ChainProducer(settings, identifier)
-    with pytest.raises(FencedError):
-        commit(deployment, second, member.group(), b"never")
-    commit(deployment, fresh, member.group(), b"three")
-    assert archived(deployment) == [b"one", b"two", b"three"]
-    member.consumer.close()
-
-
-def test_a_transaction_with_the_group_metadata_of_an_earlier_generation_is_refused(deployment: Deployment) -> None:
-    settings, member = deployment.settings("sealer"), Member(deployment)
-    wait_until(lambda: member.owns() == RAW_PARTITIONS, what="membership")
-    stale = member.group()
-    other = Member(deployment)
-    wait_until(lambda: other.owns() + member.owns() == RAW_PARTITIONS and other.owns(), what="rebalance")
-    producer = ChainProducer(settings, f"{deployment.name}/raw/0")
-    with pytest.raises(FencedError):
-        commit(deployment, producer, stale, b"never")
-    producer.discard()
-    commit(deployment, ChainProducer(settings, f"{deployment.name}/raw/0"), member.group(), b"now")
-    assert archived(deployment) == [b"now"]
-    member.consumer.close()
-    other.consumer.close()
-
-
-@pytest.mark.parametrize("size", [pytest.param(3 << 20, id="by-the-broker"), pytest.param(5 << 20, id="at-once")])
-def test_a_first_record_that_is_too_large_is_told_from_a_wrong_clock(deployment: Deployment, size: int) -> None:
-    member = Member(deployment)
-    wait_until(lambda: member.owns() == RAW_PARTITIONS, what="membership")
-    producer = ChainProducer(deployment.settings("sealer"), f"{deployment.name}/raw/0")
-    with pytest.raises(EvidenceError, match="size"):
-        commit(deployment, producer, member.group(), os.urandom(size))
-    member.consumer.close()
-
-
-def test_a_transaction_that_the_broker_left_open_is_ended_by_the_owner_and_nothing_of_it_is_read(
-    deployment: Deployment,
-) -> None:
-    """What a broker does that lost its markers cannot be made to order here; that the way out commits nothing can."""
-    settings, member = deployment.settings("sealer"), Member(deployment)
-    wait_until(lambda: member.owns() == RAW_PARTITIONS, what="membership")
-    identifier = f"{deployment.name}/raw/0"
-    outputs = [(topic_name(deployment.topic_prefix, name), 0) for name in ("audit.archive", "audit.sources", "audit.hot")]
-    producer = ChainProducer(settings, identifier)
-    commit(deployment, producer, member.group(), b"one")
-    producer.abort_on(outputs)
-    producer.discard()
-    ends = Ends(deployment.settings("admin"))
-    assert ends.stable(outputs) == ends.high(outputs)
-    assert min(ends.high(outputs).values()) > 0  # a marker on each
-    commit(deployment, ChainProducer(settings, identifier), member.group(), b"two")
-    assert archived(deployment) == [b"one", b"two"]
-    with pytest.raises(TransientError):
-        producer.abort_on(outputs)  # fenced meanwhile
-    member.consumer.close()
 
 
 class Hanging:

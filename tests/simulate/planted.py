@@ -1,0 +1,156 @@
+"""Mistakes that a sealer's loop must not make, planted one at a time: the simulator must find each."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+from unittest.mock import patch
+
+from kafkaio.library import Library
+from kafkaio.testing import SimulatedLibrary
+from kafkaio.transaction import ChainProducer, Ends, Placement, Progress
+from processors import recovery, sealer
+from processors.pipeline import ChainState
+from processors.sealer import Chain
+from schemas.settings import Settings
+from tests.simulate import simulation
+from tests.simulate.stage import Stage
+
+
+class _FencesLate:
+    """A chain's producer that fences when it first commits, and waits then."""
+
+    def __init__(self, settings: Settings, transactional_id: str, library: Library) -> None:
+        self._settings, self._identifier, self._library = settings, transactional_id, library
+        self._inner: ChainProducer | None = None
+
+    def commit(self, placements: Sequence[Placement], progress: Progress, sealed_at_ms: int) -> None:
+        if self._inner is None:
+            self._inner = ChainProducer(self._settings, self._identifier, self._library)
+            Ends(self._settings, self._library).await_stable([(p.topic, p.partition) for p in placements])
+        self._inner.commit(placements, progress, sealed_at_ms)
+
+    def abort_on(self, partitions: Sequence[tuple[str, int]]) -> None:
+        if self._inner is not None:
+            self._inner.abort_on(partitions)
+
+    def discard(self) -> None:
+        if self._inner is not None:
+            self._inner.discard()
+
+
+class _WaitsForNothing:
+    """Ends whose transactions are not waited for."""
+
+    def __init__(self, inner: Ends) -> None:
+        self._inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def await_stable(self, partitions: Sequence[tuple[str, int]]) -> None:
+        """At once."""
+
+
+@contextmanager
+def head_read_before_fencing() -> Iterator[None]:
+    """The head is read first; then the chain is fenced, and what is undecided waited for."""
+    read = recovery.read_state
+
+    def read_at_once(chain: str, places: Any, ends: Ends, *rest: Any) -> ChainState | None:
+        return read(chain, places, _WaitsForNothing(ends), *rest)  # type: ignore[arg-type]  # a stand-in
+
+    with patch.object(simulation, "ChainProducer", _FencesLate), patch.object(sealer, "read_state", read_at_once):
+        yield
+
+
+def _remembered(causes: frozenset[str], after: bool) -> AbstractContextManager[None]:
+    """After these causes of a way back to the fence the state comes from memory: after, or before, what was not committed."""
+
+    @contextmanager
+    def planted() -> Iterator[None]:
+        commit, reset, recover, read = Chain._commit, Chain.reset, Chain.recover, recovery.read_state
+        tried: dict[Chain, ChainState] = {}
+        kept: dict[Chain, ChainState] = {}
+        recovering: list[Chain] = []
+
+        def remembering_commit(self: Chain, state: ChainState, *rest: Any) -> bool:
+            tried[self] = state if after else self._state or state
+            return commit(self, state, *rest)
+
+        def remembering_reset(self: Chain, cause: str, *rest: Any) -> None:
+            if cause in causes and self in tried:
+                kept[self] = tried[self]
+            reset(self, cause, *rest)
+
+        def noted_recover(self: Chain, group: object) -> None:
+            recovering.append(self)
+            try:
+                recover(self, group)
+            finally:
+                recovering.pop()
+
+        def from_memory(*given: Any) -> ChainState | None:
+            found = read(*given)
+            remembered = kept.pop(recovering[-1], None)
+            return found if found is None or remembered is None else remembered
+
+        with (
+            patch.object(Chain, "_commit", remembering_commit),
+            patch.object(Chain, "reset", remembering_reset),
+            patch.object(Chain, "recover", noted_recover),
+            patch.object(sealer, "read_state", from_memory),
+        ):
+            yield
+
+    return planted()
+
+
+def head_not_rewound() -> AbstractContextManager[None]:
+    """What the broker refused, or a fence aborted, leaves the head where the transaction would have brought it."""
+    return _remembered(frozenset({"fenced", "halved", "clock"}), after=True)
+
+
+def outcome_guessed_good() -> AbstractContextManager[None]:
+    """A commit without an answer counts as committed."""
+    return _remembered(frozenset({"transaction"}), after=True)
+
+
+def outcome_guessed_bad() -> AbstractContextManager[None]:
+    """A commit without an answer counts as aborted."""
+    return _remembered(frozenset({"transaction"}), after=False)
+
+
+def one_id_a_process() -> AbstractContextManager[Any]:
+    """All chains of a process share a transactional id."""
+
+    def fence(settings: Settings, transactional_id: str, library: SimulatedLibrary) -> ChainProducer:
+        return ChainProducer(settings, f"{settings.deployment}/{library.world.name}", library)
+
+    return patch.object(simulation, "ChainProducer", fence)
+
+
+WRONG_TRAIL = "fork or hole|stopped chains"  # what the checker sees, or the sealer's own cross-check
+NO_REST = "not at rest"  # chains of one process outlaw each other; that alone forks nothing, see ADR 19
+PLANTED: dict[str, tuple[Callable[[], AbstractContextManager[Any]], str]] = {
+    "head read before fencing": (head_read_before_fencing, WRONG_TRAIL),
+    "head not rewound after an abort": (head_not_rewound, WRONG_TRAIL),
+    "commit outcome guessed: committed": (outcome_guessed_good, WRONG_TRAIL),
+    "commit outcome guessed: aborted": (outcome_guessed_bad, WRONG_TRAIL),
+    "one transactional id per process instead of per chain": (one_id_a_process, NO_REST),
+}
+
+
+def find(stage: Stage, name: str, seeds: range) -> simulation.FoundError | None:
+    """The first of these seeds under which a planted mistake shows itself as it must: by the trail, or by no rest."""
+    plant, sign = PLANTED[name]
+    with plant():
+        for seed in seeds:
+            try:
+                simulation.Simulation(stage, seed).run()
+            except simulation.FoundError as error:
+                if re.search(sign, error.problem):
+                    return error
+    return None
