@@ -68,6 +68,7 @@ class IdempotentProducer:
             "queue.buffering.max.kbytes": QUEUE_KIB,
             "log.connection.close": False,  # brokers close idle connections; that is no news
             "log_level": 2,  # librdkafka's own lines on stderr: what matters comes through error_cb
+            "on_delivery": self._report,
             "error_cb": self._on_error,
             **overrides,
         }
@@ -88,7 +89,7 @@ class IdempotentProducer:
             ProducerLostError: no record can be sent by this producer any more.
         """
         try:
-            self._producer.produce(self._topic, value, self._key, headers=list(headers), on_delivery=self._report)
+            self._producer.produce(self._topic, value, self._key, headers=list(headers))
         except BufferError:
             return False
         except KafkaException as error:

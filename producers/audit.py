@@ -124,22 +124,19 @@ class AuditProducer:
             TransientError: closed, or no room; the event was not handed over.
         """
         try:
-            admitted = self.admit(draft)
+            event_id, prepared = self._stated(draft)
         except ContractError as error:
             self.refuse(error)
             raise
-        self.hand_over([admitted])
-        return admitted.event_id
+        self._put(prepared)
+        return event_id
 
     def admit(self, draft: Mapping[str, object]) -> Admitted:
         """The first half of `emit`: checked, redacted and encoded, handed over to nobody yet.
 
         Raises ContractError: refused; neither counted nor recorded, see `refuse`.
         """
-        name = draft.get("event_name")
-        if isinstance(name, str) and name.startswith("emitter."):
-            raise ContractError("event_name", "emitter.* is for the emitter itself to state")
-        return Admitted(*self._prepare(draft))
+        return Admitted(*self._stated(draft))
 
     def hand_over(self, admitted: Sequence[Admitted]) -> None:
         """The second half of `emit`: all of them in this order, nothing in between; or none. Raises TransientError: none."""
@@ -190,6 +187,13 @@ class AuditProducer:
         self.close()
 
     # -- in the caller's thread
+
+    def _stated(self, draft: Mapping[str, object]) -> tuple[bytes, Prepared]:
+        """`_prepare` of what the application states. Raises ContractError."""
+        name = draft.get("event_name")
+        if isinstance(name, str) and name.startswith("emitter."):
+            raise ContractError("event_name", "emitter.* is for the emitter itself to state")
+        return self._prepare(draft)
 
     def _prepare(self, draft: Mapping[str, object], *, own: bool = False) -> tuple[bytes, Prepared]:
         """Its id, and a complete, checked, redacted, encoded event that lacks only its number. Raises ContractError."""

@@ -25,15 +25,17 @@ def completed(
     Raises:
         ContractError: the draft states what a caller may not; a name that the schema does not know is not repeated.
     """
-    foreign = draft.keys() - _GIVEN
-    if foreign:
-        name = min(map(str, foreign))
+    if not _GIVEN.issuperset(draft):
+        name = min(map(str, draft.keys() - _GIVEN), default="")
         raise ContractError(name if name in _FIELDS else "", "holds a field that is not the caller's to state")
-    event = {"changes": [], "occurred_at": now_us, **draft}
-    event["event_id"] = event_id
-    event["emitter"] = {"source": source, "instance": instance, "epoch": _EPOCH, "seq": 0}
-    event["region"] = region
-    event["redaction"] = _UNREDACTED
-    if event["occurred_at"] is None:
+    event = {
+        **draft,
+        "event_id": event_id,
+        "emitter": {"source": source, "instance": instance, "epoch": _EPOCH, "seq": 0},
+        "region": region,
+        "redaction": _UNREDACTED,
+    }
+    event.setdefault("changes", [])
+    if event.get("occurred_at") is None:
         event["occurred_at"] = now_us
     return event

@@ -18,7 +18,7 @@ from sealtrail.errors import TransientError
 
 QUEUE_EVENTS = 10_000  # some 5 MiB, 0.2 s of work for the sender
 QUEUE_BYTES = 16 << 20
-GATHER_S = 0.003  # from an event's coming to its being taken, unless somebody waits; Kafka's own batches gather for 20 ms
+GATHER_S = 0.010  # from an event's coming to its being taken, unless somebody waits; Kafka's own batches gather for 20 ms
 BATCH_BYTES = 1 << 20  # taken at once, or one event more: what a backlog is asked to hold or refuse as a whole
 
 
@@ -58,9 +58,9 @@ class Handover:
         self._most, self._most_bytes = events, size
         self._queue: deque[Prepared] = deque()
         self._bytes = 0
-        lock = threading.RLock()  # a signal's handler may emit or close while its thread is in here
-        self._news = threading.Condition(lock)  # the sender waits on it
-        self._moved = threading.Condition(lock)  # everybody else
+        self._lock = threading.RLock()  # a signal's handler may emit or close while its thread is in here
+        self._news = threading.Condition(self._lock)  # the sender waits on it
+        self._moved = threading.Condition(self._lock)  # everybody else
         self._idle = False  # whether the sender waits
         self._accepted = self._spooled = self._acknowledged = self._refused = 0
         # of the application's events alone: the emitter's own come in between, and nobody waits for them
@@ -80,22 +80,28 @@ class Handover:
 
         Room is asked for once: several may go beyond it by their own size, which the caller bounds.
         """
-        with self._moved:
-            while not self.closing and (len(self._queue) >= self._most or self._bytes >= self._most_bytes):
-                if not self._wait:
-                    raise TransientError("no room for the event; it was not handed over")
-                self._moved.wait()
-            if self.closing:
-                raise TransientError("emitter is closed; the event was not handed over")
+        with self._lock:
+            if self.closing or len(self._queue) >= self._most or self._bytes >= self._most_bytes:
+                self._wait_for_room()
             for event in events:
+                size = len(event.after)
                 self._queue.append(event)
-                self._bytes += len(event.after)
+                self._bytes += size  # no call within: a signal's handler, which may hand over too, runs at calls
                 self._accepted += 1
                 if not event.own:
                     self._handed += 1
             if self._idle:
                 self._idle = False
                 self._news.notify()
+
+    def _wait_for_room(self) -> None:
+        while not self.closing and (len(self._queue) >= self._most or self._bytes >= self._most_bytes):
+            if not self._wait:
+                raise TransientError("no room for the event; it was not handed over")
+            self._news.notify()  # the sender gathers no longer
+            self._moved.wait()
+        if self.closing:
+            raise TransientError("emitter is closed; the event was not handed over")
 
     def refused(self) -> None:
         """Count an event that the contract refused."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from kafkaio.producer import Header, OnDelivery, ProducerLostError
@@ -64,7 +65,7 @@ class MemoryProducer:
         self._something = threading.Condition()
         self.lost = False
 
-    def produce(self, value: bytes, headers: list[Header]) -> bool:
+    def produce(self, value: bytes, headers: Sequence[Header]) -> bool:
         """As `IdempotentProducer.produce`."""
         with self._something:
             if self.lost:

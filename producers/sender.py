@@ -18,7 +18,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -47,7 +47,7 @@ class RecordProducer(Protocol):
     Order: as produced, and so the reports. Durability: once `on_delivery` says None. Retries: its own, for ever. Threads: any.
     """
 
-    def produce(self, value: bytes, headers: list[Header]) -> bool: ...
+    def produce(self, value: bytes, headers: Sequence[Header]) -> bool: ...
     def poll(self, timeout_s: float) -> None: ...
     def flush(self, timeout_s: float) -> int: ...
     def discard(self) -> None: ...
@@ -264,13 +264,14 @@ class Sender:
                 return
             self._connect()
         assert self._producer is not None
+        produce, fly = self._producer.produce, self._flight.append
         try:
             while self._sent < self._kept:
                 records = self._backlog.read(self._sent, BATCH)
                 for position, record in records:
-                    if not self._producer.produce(record.value, list(record.headers)):
+                    if not produce(record.value, record.headers):
                         return
-                    self._flight.append(position)
+                    fly(position)
                     self._sent = position + 1
                 if not records:
                     self._sent = self._kept  # what is left was given up
@@ -296,7 +297,7 @@ class Sender:
         run, own = self._fates.popleft()
         self._acknowledged += 1
         self._handed += not own
-        if run.landed(partition):
+        if partition != run.partition and run.landed(partition):
             _LOG.error("records moved to another partition", emitter=self._name, was=run.partition, now=partition)
 
     def _serve(self) -> None:

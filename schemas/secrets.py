@@ -22,6 +22,7 @@ Not here: which fields are looked at, and what becomes of one that a mark does n
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
 from collections.abc import Iterator
@@ -89,9 +90,25 @@ def _hints() -> re2.Set:
     return made
 
 
+def _patterns() -> list[re2._Regexp]:
+    return [re2.compile(shape.pattern, _latin1()) for shape in SHAPES]
+
+
 _SET = _hints()
 _TRICKS = len(SHAPES)
-_PATTERNS = [re2.compile(shape.pattern, _latin1()) for shape in SHAPES]
+_PATTERNS = _patterns()
+_ORPHANS: list[object] = []  # the parent's automata: destroying one in the child could wait for a thread that does not exist
+
+
+def _after_fork() -> None:
+    """Make the automata anew: each has a lock, and one that another of the parent's threads held is never let go of."""
+    global _SET, _PATTERNS
+    _ORPHANS.append((_SET, _PATTERNS))
+    re2.purge()  # or it would give the old ones again
+    _SET, _PATTERNS = _hints(), _patterns()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def suspicious(data: bytes) -> bool:

@@ -490,6 +490,13 @@ def test_a_forked_child_begins_a_run_of_its_own(emitter: AuditProducer, broker: 
     assert [number for number, _ in seen(broker)] == [0, 1, 2, 3]
 
 
+def test_a_forked_child_has_random_bits_of_its_own(emitter: AuditProducer) -> None:
+    emitter.emit(draft())
+    answer = _in_child(lambda: [emitter.emit(draft()).hex()[-8:] for _ in range(50)])
+    assert len(answer["returned"]) == 50
+    assert not {emitter.emit(draft()).hex()[-8:] for _ in range(50)} & set(answer["returned"])
+
+
 def test_a_child_forked_while_another_thread_emits_is_not_stuck(emitter: AuditProducer) -> None:
     stop = threading.Event()
 
@@ -615,16 +622,29 @@ def test_a_source_without_its_key_a_bad_instance_and_no_valid_pipeline_key_are_c
 # -- UUIDv7
 
 
-@given(st.lists(st.integers(-5, 5), max_size=200), st.binary(min_size=10, max_size=10))
+@given(st.lists(st.integers(-5, 5), max_size=200), st.binary(min_size=1, max_size=10))
 def test_identifiers_rise_whatever_the_clock_does(steps: list[int], noise: bytes) -> None:
     times = iter([NOW_NS, *(NOW_NS + step * 10**6 for step in itertools.accumulate(steps))])
-    make = Uuid7(lambda: next(times), lambda size: noise[:size])
+    make = Uuid7(lambda: next(times), lambda size: (noise * size)[:size])
     made = [make() for _ in range(len(steps) + 1)]
     assert made == sorted(set(made))
     for identifier in made:
         assert len(identifier) == 16
         assert identifier[6] >> 4 == 7
         assert identifier[8] >> 6 == 0b10
+
+
+def test_no_random_bits_are_given_twice() -> None:
+    words, times = itertools.count(1), itertools.count(NOW_NS, 10**6)
+
+    def random(size: int) -> bytes:
+        return b"".join(next(words).to_bytes(4, "big") for _ in range(size // 4))
+
+    standing, going = Uuid7(lambda: NOW_NS, random), Uuid7(lambda: next(times), random)
+    made = [make() for _ in range(1000) for make in (standing, going)]
+    assert len({identifier[12:] for identifier in made}) == len(made)
+    seeds = {identifier[6:12] for identifier in made[1::2]}
+    assert len(seeds) == len(made) // 2
 
 
 def test_an_identifier_begins_with_its_millisecond() -> None:

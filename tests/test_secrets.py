@@ -5,7 +5,10 @@ from __future__ import annotations
 import base64
 import itertools
 import json
+import os
 import re
+import signal
+import threading
 import time
 from pathlib import Path
 from random import Random
@@ -224,3 +227,28 @@ def test_names_of_shapes_fit_where_they_are_stated() -> None:
     names = {shape.name for shape in SHAPES}
     assert all(len(name) <= 32 and set(name) <= set("abcdefghijklmnopqrstuvwxyz-") for name in names)
     assert find(" ".join(secrets.MARK.format(name) for name in names)) == ()
+
+
+def _searches(stop: threading.Event) -> None:
+    random = Random(5)
+    while not stop.is_set():
+        suspicious(random.randbytes(2000))  # no two alike: the automaton grows, under its lock
+
+
+def test_a_child_forked_while_other_threads_search_can_search() -> None:
+    stop = threading.Event()
+    busy = [threading.Thread(target=_searches, args=(stop,)) for _ in range(2)]
+    for thread in busy:
+        thread.start()
+    try:
+        for _ in range(20):
+            child = os.fork()
+            if child == 0:
+                signal.signal(signal.SIGALRM, signal.SIG_DFL)
+                signal.alarm(20)  # one that is stuck ends so
+                os._exit(0 if suspicious(FORMS[0].text.encode()) and not suspicious(b"benign" * 99) and find(CARD) else 1)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    finally:
+        stop.set()
+        for thread in busy:
+            thread.join()
