@@ -53,7 +53,11 @@ def load_keyring(directory: Path, root: NoteKey) -> Keyring:
         raise ConfigError(f"setting certificates: no folder at {directory}")
     certificates: dict[bytes, Certificate] = {}
     ends = []
-    for path in sorted(directory.iterdir(), key=lambda path: (path.suffix, path.name)):  # certificates before ends
+    try:
+        paths = sorted(directory.iterdir(), key=lambda path: (path.suffix, path.name))  # certificates before ends
+    except OSError as error:
+        raise ConfigError(f"setting certificates: cannot read {directory}: {error.strerror}") from None
+    for path in paths:
         try:
             if path.suffix == ".cert":
                 certificate = verify_certificate(_read(path, "setting certificates"), root)

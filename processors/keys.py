@@ -74,13 +74,24 @@ class SealerKeys:
 
     def tenant_keys(self, tenant: str) -> TenantKeys:
         """What making a key of one of its subjects takes. Raises NoTenantKeysError."""
-        newest = self.keyring.newest(Role.TENANT_SUBJECT, self._clock(), lambda certificate: certificate.name == tenant)
+        newest = self._tenant_subject(self.keyring, tenant) or self._tenant_subject(self.looked_up(), tenant)
         if newest is None:
-            raise NoTenantKeysError(f"no key tenant-subject-{tenant} is certified now")
+            raise NoTenantKeysError(f"no key tenant-subject-{tenant} is certified")
         try:
             return TenantKeys(self._keystore.secret(f"tenant-index-{tenant}"), newest.public)
         except ConfigError:
             raise NoTenantKeysError(f"no key named tenant-index-{tenant} in the sealer's keystore") from None
+
+    def _tenant_subject(self, keyring: Keyring, tenant: str) -> Certificate | None:
+        """The key certified last of those in force, and did not end; one whose time is over still opens for its holder."""
+        begun = [
+            certificate
+            for certificate in keyring.of_role(Role.TENANT_SUBJECT)
+            if certificate.name == tenant
+            and certificate.not_before_s <= self._clock()
+            and not keyring.ended(certificate.key_id)
+        ]
+        return max(begun, key=lambda certificate: (certificate.not_before_s, certificate.key_id), default=None)
 
     def renewed(self, pipeline: Pipeline) -> Pipeline:
         """The pipeline with the keys of now; itself, if nothing changed. Call it between transactions."""

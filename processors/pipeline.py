@@ -37,7 +37,7 @@ from schemas.secrets import suspicious
 from schemas.tokenized import Tokenized
 from sealtrail.avro import HEADER_SIZE, Codec
 from sealtrail.emitters import CLOSE_EVENT, OPEN_EVENT
-from sealtrail.errors import ContractError, EvidenceError
+from sealtrail.errors import ContractError, EvidenceError, TransientError
 from sealtrail.seal import DEPLOYMENT_TENANT, SEAL_NOTE, ZERO_EVENT_ID, Kind, LogClass, Reason, Route, encode_note
 from sealtrail.session import Run
 
@@ -176,11 +176,13 @@ class _BatchRun:
         """One raw record through the steps; whatever a step raises unforeseen refuses this record alone."""
         if self._unprocessable:
             raise Rejection(Reason.UNPROCESSABLE, "its outputs could not be written")
-        if self._quickly(record):
+        found = self._good(record)
+        if found is not None:
+            self._quickly(record, *found)
             return
         try:
             head, run = self._speaker(record)
-        except Rejection:
+        except (Rejection, TransientError):
             raise
         except Exception as error:
             raise _unforeseen(record, error) from error
@@ -201,43 +203,54 @@ class _BatchRun:
         except Rejection as rejection:
             self._reject(record, rejection, run, head)
             self._activity.heard(key, run, refused=True)
+        except TransientError:
+            raise
         except Exception as error:
             self._reject(record, _unforeseen(record, error), run, head)
             self._activity.heard(key, run, refused=True)
         else:
             self._activity.heard(key, run, refused=False)
 
-    def _quickly(self, record: RawRecord) -> bool:
-        """Seal a record that is an event as it should be, but for tokens in the places of what was encrypted; False: not done.
+    def _good(self, record: RawRecord) -> tuple[Located, Session, bytes, RunState, Plan, bytes] | None:
+        """What sealing takes of a record that is an event as it should be; None: the steps are to judge.
 
-        All that is asked here, the steps ask too. They are the oracle: what is sealed here, they would have sealed alike.
+        Its session, its run's key and state, its plan, and its content: as received, but for tokens where it was encrypted.
+        All that is asked here, the steps ask too. They are the oracle: what is sealed quickly, they would have sealed alike.
         """
-        found = self._quick.locate(record.value)
-        if found is None or not found.seq or found.event_name == _CLOSE:
-            return False
-        session = self._p.authenticate.quickly(record, found, self._partition, self._partitions)
-        if session is None:
-            return False
-        chained = self._chained.get(session)
-        if chained is None:
-            chained = self._chained[session] = state_key(self._state.head.chain, session.run)
-        known = self._changed.get(chained) or self._state.runs.get(chained)
-        if known is None or found.seq != known.high_water + 1:
-            return False
-        plan = self._plans.get(found.key, _UNKNOWN)
-        if plan is _UNKNOWN:
-            plan = self._plans[found.key] = self._quick_plan(found, record.value)
-        if plan is None:
-            return False
-        content = self._tokens.spliced(record.value, found, session.cipher) if found.holes else record.value
-        if content is None:
-            return False
-        self._changed[chained] = RunState(known.epoch, found.seq, known.holes, known.closed)
+        try:
+            found = self._quick.locate(record.value)
+            if found is None or not found.seq or found.event_name == _CLOSE:
+                return None
+            session = self._p.authenticate.quickly(record, found, self._partition, self._partitions)
+            if session is None:
+                return None
+            chained = self._chained.get(session)
+            if chained is None:
+                chained = self._chained[session] = state_key(self._state.head.chain, session.run)
+            known = self._changed.get(chained) or self._state.runs.get(chained)
+            if known is None or found.seq != known.high_water + 1:
+                return None
+            plan = self._plans.get(found.key, _UNKNOWN)
+            if plan is _UNKNOWN:
+                plan = self._plans[found.key] = self._quick_plan(found, record.value)
+            if plan is None:
+                return None
+            content = self._tokens.spliced(record.value, found, session.cipher) if found.holes else record.value
+        except TransientError:
+            raise
+        except Exception as error:  # unforeseen: the steps judge, and what they raise refuses this record alone
+            _log.error("record not sealed quickly", offset=record.offset, error=type(error).__name__)
+            return None
+        return None if content is None else (found, session, chained, known, plan, content)
+
+    def _quickly(
+        self, record: RawRecord, found: Located, session: Session, chained: bytes, known: RunState, plan: Plan, content: bytes
+    ) -> None:
         self._writer.append(plan, found.event_id, content, record.offset, 1)
+        self._changed[chained] = RunState(known.epoch, found.seq, known.holes, known.closed)
         self._activity.located(found)
         self._activity.heard(chained, session.run, refused=False)
         self._sealed += 1
-        return True
 
     def _quick_plan(self, found: Located, value: bytes) -> Plan | None:
         """For all events with this key; None: its source may not state them."""

@@ -1,9 +1,9 @@
 """What the application encrypted for the sealer becomes tokens, under the keys of the people it is about (CON-2).
 
-A subject's key is made at the first need since this process took the chain over, and anew each month (UTC, of sealing); its
-wrapped record goes out in the same transaction as the first token under it. Old keys are never read: who seals can read
-nothing that was sealed before it came. So a key counts only once its transaction is committed: keys are part of the chain's
-state, and what a batch made is thrown away with it.
+A subject's key is made at the first need since this process took the chain over, anew each month (UTC, of sealing), and when
+its tenant's key was followed by another; its wrapped record goes out in the same transaction as the first token under it.
+Old keys are never read: who seals can read nothing that was sealed before it came. So a key counts only once its transaction
+is committed: keys are part of the chain's state, and what a batch made is thrown away with it.
 
 At most 2 × HALF subjects' keys are held a chain; who was not needed for longest gets another key when needed again.
 
@@ -55,6 +55,7 @@ class NoTenantKeysError(Exception):
 class _Held:
     key: SubjectKey
     month: int
+    public: bytes  # what it was wrapped to
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +105,7 @@ class Tokens:
         self._sealed_at_us = sealed_at_us
         self._month = time.gmtime(sealed_at_us // 1_000_000)[:2]
         self._needed: dict[_Who, _Held] = {}
+        self._of_tenant: dict[str, TenantKeys] = {}
         self.made: list[WrappedKey] = []
 
     def of_event(self, event: Event, cipher: FieldCipher, leak: Callable[[str, str], None]) -> Event:
@@ -182,12 +184,14 @@ class Tokens:
     def _held(self, who: _Who) -> _Held:
         year, month = self._month
         number = year * 12 + month
-        held = self._state.find(who)
-        if held is not None and held.month == number:
-            return held
         tenant, subject = who
-        keys = self._tenant_keys(tenant)
+        keys = self._of_tenant.get(tenant)
+        if keys is None:
+            keys = self._of_tenant[tenant] = self._tenant_keys(tenant)
+        held = self._state.find(who)
+        if held is not None and held.month == number and held.public == keys.public:
+            return held
         key = SubjectKey(tenant, self._random(64))
         index = subject_index(keys.index, subject)
         self.made.append(wrap_subject_key(self._chain, index, key, self._sealed_at_us, keys.public))
-        return _Held(key, number)
+        return _Held(key, number, keys.public)

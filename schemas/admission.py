@@ -248,7 +248,7 @@ class _Admitting(Writer):
         rule = self._rules.get(path)
         if rule is not None:
             yield f"if {self._constant(rule)}(v) is not None: slow()"
-        if path.endswith(".path"):
+        if field["name"] == "path":
             yield "where = v"  # for what stands in clear at some paths alone
         yield "v = v.encode(); n = len(v)"
         yield "a(SIZES[n] if n < TABLED else number(n, 63)); a(v)"

@@ -185,6 +185,11 @@ def _identifies(node: Node | None) -> bool:
     return node.marks.redact not in (Redact.OMIT, Redact.MASK)
 
 
+def _is_path(node: Node) -> bool:
+    """Whether clearPaths may go by a field: it is there, and stands as it was stated."""
+    return node.kind == "string" and not node.nullable and node.marks is not None and node.marks.redact is None
+
+
 def _document(text: str) -> dict[str, object]:
     try:
         document = json.loads(text)
@@ -282,8 +287,11 @@ class _Reader:
         for name, node in record.fields:
             if node.marks is None:
                 continue
-            if node.marks.clear_paths and ("path" not in names or names["path"].kind != "string"):
-                self._broken(node.path, "clearPaths without a path beside it")
+            beside = names.get("path")
+            if node.marks.clear_paths and (
+                beside is None or not _is_path(beside) or list(names).index("path") > list(names).index(name)
+            ):
+                self._broken(node.path, "clearPaths without a path of public or internal text, never null, before it")
             subject = node.marks.subject_field
             if subject is not None and "." not in subject and subject != name and not _identifies(names.get(subject)):
                 self._broken(node.path, f"subjectField: {_NO_SUBJECT}")

@@ -21,7 +21,6 @@ Not here: who may state what; what a token is.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import struct
@@ -31,12 +30,11 @@ from typing import Any, NamedTuple, cast
 
 from schemas.contract import FLOAT_MAX, MAX_EVENT_BYTES, OPEN, RULES
 from schemas.encoder import Writer, number
-from schemas.fields import Redact, field_tree
+from schemas.fields import Node, Redact, field_tree
 from schemas.redact import is_hashed, is_masked
 from schemas.registry import AUDIT_EVENT, Registry
 from schemas.secrets import suspicious
 from sealtrail.avro import HEADER_SIZE, Codec
-from sealtrail.errors import ContractError
 from sealtrail.token import is_encrypted
 
 KNOWN = 4096  # texts remembered of one field
@@ -219,12 +217,6 @@ class _Reader(Writer):
 
     def _record(self, schema: dict[str, Any], depth: int, path: str) -> Iterator[str]:
         self._remember(schema)
-        for field in schema["fields"]:
-            if (
-                "clearPaths" in field
-                and "path" not in [before["name"] for before in schema["fields"]][: schema["fields"].index(field)]
-            ):
-                raise ContractError(_below(path, field), "clearPaths before the path that they speak of")
         for nullable, group in groupby(schema["fields"], lambda field: isinstance(field["type"], list)):
             fields = list(group)
             each = [list(self._field(field, depth, path)) for field in fields]
@@ -303,7 +295,7 @@ class _Reader(Writer):
     def _plain(self, definition: dict[str, Any], kind: str) -> Iterator[str]:
         if kind == "enum":
             yield "v = b[i]; i += 1"
-            yield f"if v & 1 or v > {2 * len(definition['symbols']) - 2}: slow()"
+            yield f"if v & 1 or v > {min(2 * len(definition['symbols']) - 2, 126)}: slow()"  # beyond, it takes two bytes
         elif kind == "fixed":
             size = int(definition["size"])
             yield f"j = i + {size}; v = b[i:j]; i = j"
@@ -332,7 +324,7 @@ class _Reader(Writer):
         """Public or internal text: it matches its pattern."""
         fullmatch, rule = re.compile(field["pattern"]).fullmatch, self._rules.get(path)
         yield self._look(lambda text: fullmatch(text) is not None and (rule is None or rule(text) is None))
-        if path.endswith(".path"):
+        if field["name"] == "path":
             yield "where = v"  # for what stands in clear at some paths alone
 
     def _marked(self, field: dict[str, Any], path: str, redact: Redact) -> Iterator[str]:
@@ -377,7 +369,9 @@ class _EventReader(_Reader):
         self._start = str(HEADER_SIZE)
         self._names |= {"extensions": extensions, "suspicious": suspicious, "Located": Located._make, "NOTHING": _NOTHING}
         self._names |= {"encrypted": is_encrypted, "hole": Hole._make}
-        self._identifying = {path: f"subject{n}" for n, path in enumerate(sorted(_identifying(self._document)))}
+        leaves = list(field_tree(text).leaves())
+        self._tokenized = {leaf.path for leaf in leaves if leaf.marks is not None and leaf.marks.redact is Redact.TOKENIZE}
+        self._identifying = {path: f"subject{n}" for n, path in enumerate(sorted(_identifying(leaves)))}
         self._read: set[str] = set()  # leaves that lie behind
 
     def _opening(self) -> Iterator[str]:
@@ -396,9 +390,9 @@ class _EventReader(_Reader):
             subject = "b''"
         elif own:
             subject = "None"
-        elif where in self._identifying and where in self._read:
+        elif where in self._identifying and where in self._read and where not in self._tokenized:
             subject = f"{self._identifying[where]} or b''"
-        else:  # whom it is about stands further on
+        else:  # whom it is about stands further on, or is encrypted itself
             yield "slow()"
             return
         yield "k = len(v) << 1"
@@ -411,17 +405,22 @@ class _EventReader(_Reader):
         name = _PICKED.get(path) or _ASKED.get(path)
         if name is not None:
             yield f"{name} = v"
-        if path.replace("[]", "") in self._asked or any(a.startswith(f"{path}.") for a in self._asked):
+        if self._leads_to_asked(path):
             yield "w(v)"
 
     def _null(self, schema: Any, path: str) -> Iterator[str]:
         for identifying, name in self._identifying.items():
             if identifying == path or identifying.startswith(f"{path}."):
                 yield f"{name} = b''"  # of another item
-        if path in self._asked:
+        if path.replace("[]", "") in self._asked:
             yield "w(None)"
-        elif any(asked.startswith(f"{path}.") for asked in self._asked):
+        elif self._leads_to_asked(path):
             yield "w(NOTHING)"
+
+    def _leads_to_asked(self, path: str) -> bool:
+        """Whether a leaf, an array's count, or something below stands in the key."""
+        plain = path.replace("[]", "")
+        return plain in self._asked or any(asked.startswith(f"{plain}.") for asked in self._asked)
 
     def _value(self, schema: Any, depth: int, field: dict[str, Any], path: str) -> Iterator[str]:
         if path != "extension":
@@ -449,10 +448,10 @@ class _EventReader(_Reader):
         yield f"return Located(({names}, tuple(key), holes))"
 
 
-def _identifying(document: dict[str, Any]) -> set[str]:
+def _identifying(leaves: Iterable[Node]) -> set[str]:
     """The paths of the leaves that say whom a tokenised value is about."""
     found = set()
-    for leaf in field_tree(json.dumps(document)).leaves():
+    for leaf in leaves:
         named = leaf.marks.subject_field if leaf.marks is not None else None
         if named is not None:
             found.add(named if "." in named else f"{leaf.path.rpartition('.')[0]}.{named}".lstrip("."))

@@ -99,9 +99,10 @@ class FieldCipher:
         data = _decoded(encrypted[4:])
         nonce = seq.to_bytes(8, "big") + data[:_NUMBER]
         try:
-            return self._aead.decrypt(nonce, data[_NUMBER:], event_id + path.encode()).decode()
-        except (InvalidTag, UnicodeDecodeError):
-            raise EvidenceError("an encrypted field does not open") from None  # a cause could show what it holds
+            plain = self._aead.decrypt(nonce, data[_NUMBER:], event_id + path.encode())
+        except InvalidTag:
+            raise EvidenceError("an encrypted field does not open") from None
+        return _text(plain)
 
 
 # -- from the sealer to whoever may read it
@@ -148,10 +149,12 @@ class SubjectKey:
         Raises:
             EvidenceError: not a token, altered, or made under another key or for another tenant.
         """
+        sealed = _decoded(_parts(token)[1])
         try:
-            return self._siv.decrypt(_decoded(_parts(token)[1]), [_of_tenant(self.tenant)]).decode()
-        except (InvalidTag, UnicodeDecodeError):
+            plain = self._siv.decrypt(sealed, [_of_tenant(self.tenant)])
+        except InvalidTag:
             raise EvidenceError("a token does not open with this key") from None
+        return _text(plain)
 
 
 def token_key_id(token: str) -> bytes:
@@ -258,6 +261,14 @@ def _parts(token: str) -> tuple[str, str]:
     if match is None:
         raise EvidenceError("not a token")
     return match[1], match[2]
+
+
+def _text(plain: bytes) -> str:
+    """UTF-8. The error's context must not hold what was decrypted."""
+    text = plain.decode(errors="replace")
+    if text.encode() != plain:
+        raise EvidenceError("what was encrypted is not UTF-8")
+    return text
 
 
 def _decoded(text: str) -> bytes:

@@ -92,6 +92,17 @@ def test_a_field_that_breaks_a_rule_is_refused_by_name(field: dict[str, object],
     assert caught.value.field.removesuffix("[]") == "inner.leaf"
 
 
+@pytest.mark.parametrize("change", [{"type": ["null", "string"], "default": None}, HASHED, {"name": "way"}])
+def test_what_may_stand_in_clear_goes_by_a_path_that_is_always_there_as_it_was_stated(change: dict[str, object]) -> None:
+    path: dict[str, object] = {"name": "path", "type": "string", **INTERNAL}
+    leaf: dict[str, object] = {"name": "leaf", "type": "string", **MASKED, "clearPaths": ["/a"], "clearValues": "a"}
+    lint(schema(path, leaf))
+    kept = {name: value for name, value in path.items() if change is not HASHED or name not in INTERNAL}
+    for fields in (({**kept, **change}, leaf), (leaf, path)):
+        with pytest.raises(ContractError, match="clearPaths without a path"):
+            lint(schema(*fields))
+
+
 @pytest.mark.parametrize("subject", [{}, *({"subjectField": name} for name in ("id", "leaf"))], ids=str)
 @pytest.mark.parametrize("data_class", ["personal", "content"])
 @pytest.mark.parametrize("kind", ["string", ["null", "string"], {"type": "array", "items": "string"}], ids=str)

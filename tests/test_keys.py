@@ -178,6 +178,20 @@ def test_a_folder_of_certificates_is_read_again_when_it_changed_and_a_bad_file_l
     assert certificates.current() is not second
 
 
+def test_a_folder_that_cannot_be_listed_leaves_what_was_known(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    certificates = Certificates(office.certificates, office.root.key, lambda: 0.0)
+    first = certificates.current()
+
+    def refused(_: Path) -> Any:
+        raise OSError(24, "Too many open files")
+
+    office.make("sealer@2", NOW)
+    monkeypatch.setattr(Path, "iterdir", refused)
+    assert certificates.refreshed() is first
+    with pytest.raises(ConfigError, match="Too many open files"):
+        load_keyring(office.certificates, office.root.key)
+
+
 def test_a_certificate_that_comes_while_the_folders_time_stands_still_is_seen(office: Office) -> None:
     certificates = Certificates(office.certificates, office.root.key, lambda: 0.0)
     first, before = certificates.current(), office.certificates.stat()

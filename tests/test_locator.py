@@ -177,6 +177,53 @@ def test_equal_keys_mean_equal_values_in_every_field_that_was_asked_for(one: dic
                 assert a.key == b.key
 
 
+def test_values_that_change_places_within_lists_make_another_key() -> None:
+    """A null in an item takes its place in the key: else an event gets what the policy says of another."""
+    change = {"op": "ADD", "path": "/a", "before": None, "after": None}
+    attempt = {"number": 1, "at": 1_795_000_000_000_000, "outcome": "REFUSED", "status": None, "hop": None}
+    full = full_event()["delivery"]
+    step = {"name": "x", "intended": True, "executed": None}
+    variants: list[dict[str, Any]] = [
+        {"changes": [{**change, "before": '"x"'}]},
+        {"changes": [{**change, "after": '"x"'}]},
+        {"changes": [{**change, "before": '"x"'}, change]},
+        {"changes": [change, {**change, "before": '"x"'}]},
+        {"delivery": {**full, "attempts": [{**attempt, "status": 7}, attempt]}},
+        {"delivery": {**full, "attempts": [attempt, {**attempt, "status": 7}]}},
+        {"delivery": {**full, "attempts": [{**attempt, "hop": "x"}, attempt]}},
+        {"automation": {"steps": [{**step, "executed": True}, step]}},
+        {"automation": {"steps": [step, {**step, "executed": True}]}},
+    ]
+    keys = []
+    for variant in variants:
+        found = LOCATE(AUDIT_EVENT.encode(redacted(minimal_event(**variant))))
+        assert found is not None
+        keys.append(found.key)
+    assert len(set(keys)) == len(keys)
+
+
+def test_a_symbol_beyond_one_byte_is_for_the_oracle() -> None:
+    symbols = [f"S{n}" for n in range(70)]
+    kind = {"type": "enum", "name": "Many", "symbols": symbols}
+    codec = Codec(json.dumps({**SCHEMA, "fields": [*SCHEMA["fields"], _leaf("many", kind, dataClass="public")]}))
+    locate = Locator(REGISTRY, REGION, (), codec)
+    event = redacted(minimal_event())
+    for symbol in ("S0", "S63"):
+        assert locate(codec.encode({**event, "many": symbol})) is not None
+    good = codec.encode({**event, "many": "S0"})
+    assert locate(good[:-1] + b"\x80\x02") is None and locate(good[:-1] + b"\x80") is None
+
+
+def test_whom_a_value_is_about_is_not_told_while_that_is_encrypted_itself() -> None:
+    fields = [_leaf("who", TEXT, **TOKEN), _leaf("login", TEXT, **TOKEN, subjectField="who")]
+    codec = Codec(json.dumps({**SCHEMA, "fields": [*SCHEMA["fields"], *fields]}))
+    locate = Locator(REGISTRY, REGION, (), codec)
+    event, cipher = redacted(minimal_event()), FieldCipher(bytes(32))
+    first, second = (cipher.encrypt(3, n, bytes(16), path, b"ada").decode() for n, path in enumerate(("who", "login")))
+    assert locate(codec.encode({**event, "who": first, "login": None})) is not None
+    assert locate(codec.encode({**event, "who": first, "login": second})) is None
+
+
 def test_records_that_are_null_and_fields_that_are_null_have_keys_of_their_own() -> None:
     base = {"region": REGION}
     retry = {"original_event_id": None, "attempt": 1, "idempotency_key": "k"}

@@ -47,7 +47,7 @@ from schemas.settings import Settings
 from schemas.tokenized import Tokenized
 from sealtrail.avro import HEADER_SIZE, Codec, without_logical_types
 from sealtrail.emitters import OPEN_EVENT
-from sealtrail.errors import ContractError, EvidenceError
+from sealtrail.errors import ContractError, EvidenceError, TransientError
 from sealtrail.keyring import Keyring
 from sealtrail.seal import (
     DEPLOYMENT_TENANT,
@@ -651,6 +651,26 @@ def test_a_step_that_raises_refuses_that_record_alone(world: World, source: Spea
     content = sealed_of(outputs)[0][1].content.content
     assert SEAL_NOTE.decode(content)["detail"] == "RuntimeError" and MARKER not in content
     assert world.open_quarantined(outputs.quarantine[0])["value"] == source.record(0).value
+
+
+def test_what_must_wait_is_not_refused(world: World, source: Speaker) -> None:
+    """A run opened to a pipeline key that is certified and not here yet: nothing of the batch is sealed, nothing lost."""
+    real = world.pipeline.authenticate
+    waiting = Authenticate(real._load, {}, AUDIENCE, TOPIC)
+    with pytest.raises(TransientError, match="not in this keystore yet"):
+        replace(world.pipeline, authenticate=waiting).seal_batch(fresh(), Batch(at([source.record(0)])), NOW_US)
+
+
+def test_what_goes_wrong_quickly_is_done_step_by_step(world: World, source: Speaker) -> None:
+    class Failing(Quick):
+        def decision(self, found: Any, value: bytes) -> Any:
+            raise RuntimeError(MARKER.decode())
+
+    failing = Failing(packaged_registry(), world.pipeline.region, world.pipeline.policy)
+    records = [source.record(0), source.record(1), source.record(2)]
+    state, outputs = replace(world.pipeline, quick=failing).seal_batch(fresh(), Batch(at(records)), NOW_US)
+    check_batch(world, fresh(), state, outputs, 3)
+    assert kinds(outputs) == [EVENT, EVENT, EVENT]
 
 
 def test_a_check_that_raises_for_one_record_leaves_the_others(world: World, source: Speaker) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -76,6 +77,15 @@ def test_a_key_of_a_transaction_that_was_not_committed_is_never_used_again() -> 
     lost = owner.transaction(("acme", "bob"), committed=False)
     kept = owner.transaction(("acme", "bob"))
     assert ids(lost) != ids(kept) and [r.key_id for r in owner.records] == ids(kept)
+
+
+def test_when_the_tenants_key_is_followed_its_subjects_get_new_ones() -> None:
+    owner = Owner()
+    first = owner.transaction(("acme", "bob"))
+    follower = opening_key("tenant-subject-acme@2").public_key().public_bytes_raw()
+    tokens = Tokens(CHAIN, owner.state, WALK, lambda _: TenantKeys(KEYS.index, follower), owner.random, NOVEMBER)
+    assert ids([tokens.token("acme", "bob", "alice")]) != ids(first)
+    assert [made.wrapped_to for made in tokens.made] == [hashlib.sha256(follower).digest()]
 
 
 def test_who_takes_a_chain_over_makes_keys_of_its_own() -> None:
