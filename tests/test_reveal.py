@@ -288,6 +288,7 @@ def test_the_command_shows_texts_on_stdout_alone_and_its_status_says_whether_all
     done = invoke(str(trail.granted))
     assert done.exit_code == 0, done.stderr
     assert done.stdout == f"actor.login    {LOGIN}\nsubject.login  bob\\x1b[2J@example.com\n"
+    assert " of tenant globex, seal " in done.stderr
     assert "access recorded as" in done.stderr and LOGIN not in done.stderr + caplog.text
     done = invoke(str(trail.granted), "--field", "subject.login", "--field", "actor.display", "--json")
     assert done.exit_code == 1 and LOGIN not in done.output

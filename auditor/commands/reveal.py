@@ -60,6 +60,8 @@ def reveal(
         print(json.dumps(document, indent=2))
     else:
         _print(document)
+    event, seal = document["event"], document["seal"]  # another source's event may have the same id
+    say(printable(f"{event['event_name']} of tenant {event['tenant']}, seal {seal['seq']} of {seal['chain']}"))
     say(f"access recorded as {document['access']['recorded_as']}")
     if any("problem" in one for one in document["revealed"]):
         raise typer.Exit(EXIT_FAILED)
