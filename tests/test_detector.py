@@ -90,6 +90,8 @@ class Detection:
         try:
             yield process
         finally:
+            # Told to end while it still starts, it just ends; all may have been found before it came so far.
+            wait_until(lambda: process.poll() is not None or b"detector starts" in self.log.read_bytes(), what="a detector")
             process.terminate()
             assert process.wait(120) == 0, self.log.read_text()[-3000:]
 

