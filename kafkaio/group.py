@@ -20,6 +20,7 @@ from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Me
 from kafkaio.client import classify, client_config
 from kafkaio.library import LIBRDKAFKA, Library
 from kafkaio.reader import silent_logger
+from kafkaio.record import RawRecord
 from schemas.settings import Settings
 
 SESSION_TIMEOUT_MS = 10_000  # a dead sealer's partitions move after this
@@ -34,22 +35,10 @@ _ask_headers = methodcaller("headers")
 
 
 @dataclass(frozen=True, slots=True)
-class RawMessage:
-    """A raw record as Kafka gave it; an empty value for a tombstone."""
-
-    partition: int
-    offset: int
-    key: bytes
-    value: bytes
-    headers: tuple[tuple[str, bytes], ...]
-    appended_ms: int
-
-
-@dataclass(frozen=True, slots=True)
 class Polled:
-    """What one poll brought: messages in offset order a partition, and partitions whose position is gone."""
+    """What one poll brought: records in offset order by partition, and partitions whose position is gone."""
 
-    messages: list[RawMessage]
+    records: dict[int, list[RawRecord]]
     out_of_range: frozenset[int]
     group: object  # group metadata as of this poll, for the transaction that commits these messages
 
@@ -99,29 +88,35 @@ class RawConsumer:
             raise classify(error, "joining the sealers' group") from error
 
     def poll(self, max_records: int, timeout_s: float) -> Polled:
-        """Up to `max_records` messages of all started partitions; runs rebalance callbacks.
+        """Up to `max_records` records of all started partitions; runs rebalance callbacks.
 
         Raises ConfigError for missing rights; a broker that is away gives an empty result and `last_error`.
         """
         try:
-            found = self._consumer.consume(max_records, timeout_s)
+            found: list[Any] = self._consumer.consume(max_records, timeout_s)  # each has a place when it has no error
         except KafkaException as error:
             raise classify(error, f"reading {self._topic}") from error
-        messages: list[RawMessage] = []
+        records: dict[int, list[RawRecord]] = {}
         gone: set[int] = set()
         for message in found:
             cause = message.error()
             if cause is None:
                 self.last_error = ""
-                messages.append(_raw(message))
-            elif cause.code() in _OUT_OF_RANGE:
                 partition = message.partition()
-                gone.add(-1 if partition is None else partition)
+                record = RawRecord(
+                    message.offset(), message.key() or b"", message.value() or b"", _headers(message), message.timestamp()[1]
+                )
+                try:
+                    records[partition].append(record)
+                except KeyError:
+                    records[partition] = [record]
+            elif cause.code() in _OUT_OF_RANGE:
+                gone.add(message.partition())
             elif cause.code() in _NO_RIGHT:
                 raise classify(cause, f"reading {self._topic}")
             else:
                 self._note_error(cause)
-        return Polled(messages, frozenset(gone), self._consumer.consumer_group_metadata())
+        return Polled(records, frozenset(gone), self._consumer.consumer_group_metadata())
 
     def start(self, partition: int, offset: int) -> None:
         """Deliver a partition from `offset` on; what was fetched of it before is forgotten."""
@@ -180,15 +175,6 @@ def _fetching_ended(error: KafkaException) -> bool:
     return isinstance(cause, KafkaError) and cause.code() == KafkaError._STATE
 
 
-def _raw(message: Message) -> RawMessage:
-    partition, offset = message.partition(), message.offset()
-    if partition is None or offset is None:  # cannot be for a message without error
-        raise AssertionError("message without a place")
-    return RawMessage(
-        partition, offset, _bytes(message.key()), _bytes(message.value()), _headers(message), message.timestamp()[1]
-    )
-
-
 def _headers(message: Message) -> tuple[tuple[str, bytes], ...]:
     """None of a record of which one has a name that is not UTF-8: the library raises SystemError, and cannot show the rest.
 
@@ -199,7 +185,3 @@ def _headers(message: Message) -> tuple[tuple[str, bytes], ...]:
     except (SystemError, UnicodeDecodeError):
         return ()
     return tuple((name, value or b"") for name, value in found)
-
-
-def _bytes(value: str | bytes | None) -> bytes:
-    return value.encode() if isinstance(value, str) else value or b""

@@ -1,39 +1,25 @@
 """What goes into the pipeline and what comes out of it: values, no behaviour.
 
-Nothing here knows Kafka: `sealer` turns messages into `RawRecord` and `Outputs` into messages.
+Nothing here knows a client library: `kafkaio` gives `RawRecord`, and `sealer` turns `Outputs` into messages.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from kafkaio.record import Headers, RawRecord
 from sealtrail.seal import Kind, Reason
 
-Headers = tuple[tuple[str, bytes], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class RawRecord:
-    """One record of the raw topic. `appended_ms` is the broker's append time, UTC."""
-
-    offset: int
-    key: bytes
-    value: bytes
-    headers: Headers
-    appended_ms: int
-
-    def header(self, name: str) -> bytes | None:
-        """The header of that name if it is there exactly once; more than one is as good as none."""
-        found = [value for key, value in self.headers if key == name]
-        return found[0] if len(found) == 1 else None
+__all__ = ["Batch", "Headers", "Outputs", "RawRecord", "Rejection"]
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Raw records of one partition, in offset order; its log start as then known; the raw topic's partition count."""
 
-    records: tuple[RawRecord, ...]
+    records: Sequence[RawRecord]
     log_start: int = 0
     partitions: int = 1
 

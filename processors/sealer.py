@@ -18,7 +18,6 @@ trouble: a broker that restarts also says "unknown topic" and "not authorised" f
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -28,7 +27,7 @@ from typing import Protocol
 import structlog
 from prometheus_client import Counter, Gauge
 
-from kafkaio.group import Polled, RawConsumer, RawMessage
+from kafkaio.group import Polled, RawConsumer
 from kafkaio.library import LIBRDKAFKA, Library, Stop
 from kafkaio.reader import PartitionReader
 from kafkaio.transaction import ChainProducer, ClockError, Ends, FencedError, HangingError, Placement, Progress
@@ -96,11 +95,11 @@ class Chain:
         self.phase = Phase.WAITING
         self._log = _log.bind(partition=partition)
 
-    def take(self, messages: Sequence[RawMessage], group: object) -> None:
+    def take(self, records: Sequence[RawRecord], group: object) -> None:
         """Seal what was fetched of this partition."""
         if self.phase is not Phase.SEALING or self._state is None:
             return  # fetched before a reset; the position is set anew, so it will come again
-        fresh = [m for m in messages if m.offset >= self._state.head.next_offset]
+        fresh = [r for r in records if r.offset >= self._state.head.next_offset]
         try:
             self._confirm_gaps(fresh)
         except TransientError as error:
@@ -173,10 +172,9 @@ class Chain:
         else:
             self.reset("recovery", error)
 
-    def _seal(self, messages: Sequence[RawMessage], group: object, log_start: int = 0) -> bool:
+    def _seal(self, records: Sequence[RawRecord], group: object, log_start: int = 0) -> bool:
         """One transaction; whether it is committed."""
         sealer = self._sealer
-        records = tuple(RawRecord(m.offset, m.key, m.value, m.headers, m.appended_ms) for m in messages)
         refused = len(records) == 1 and records[0].offset == self._culprit
         try:
             state, outputs = sealer.pipeline.seal_batch(
@@ -186,14 +184,14 @@ class Chain:
             self.reset("keys", error)
             return False
         except Exception as error:  # no record, whatever it does to a step, may stop the next one
-            self._halve(messages, f"sealing raised {type(error).__name__}")
+            self._halve(records, f"sealing raised {type(error).__name__}")
             return False
-        if not self._commit(state, outputs, group, messages):
+        if not self._commit(state, outputs, group, records):
             return False
         self._chunk = min(self._chunk * 2, sealer.settings.batch_records)
         return True
 
-    def _commit(self, state: ChainState, outputs: Outputs, group: object, messages: Sequence[RawMessage] = ()) -> bool:
+    def _commit(self, state: ChainState, outputs: Outputs, group: object, records: Sequence[RawRecord] = ()) -> bool:
         """Commit outputs and adopt the state, or go back to the fence with neither."""
         places, producer = self._places, self._producer
         if places is None or producer is None:
@@ -216,7 +214,7 @@ class Chain:
             self._doubt_clock(error)
             return False
         except EvidenceError as error:
-            self._halve(messages, str(error))
+            self._halve(records, str(error))
             return False
         # Committed: what the topics hold is this state, on whatever process reads it next.
         self._state = state
@@ -229,12 +227,12 @@ class Chain:
             LEAKS.labels(shape).inc(count)
         return True
 
-    def _halve(self, messages: Sequence[RawMessage], problem: str) -> None:
+    def _halve(self, records: Sequence[RawRecord], problem: str) -> None:
         """What cannot be sealed or written together: smaller transactions until the culprit is alone, then it is refused."""
-        smaller = len(messages) > 1 or (len(messages) == 1 and messages[0].offset != self._culprit)
-        if len(messages) == 1:
-            self._culprit = messages[0].offset
-        self._chunk = max(len(messages) // 2, 1)
+        smaller = len(records) > 1 or (len(records) == 1 and records[0].offset != self._culprit)
+        if len(records) == 1:
+            self._culprit = records[0].offset
+        self._chunk = max(len(records) // 2, 1)
         # No wait while it gets smaller. If even the refusal cannot be written, nothing is left but to try again.
         self.reset("halved", TransientError(problem, 0.0 if smaller else 1.0))
 
@@ -246,20 +244,20 @@ class Chain:
             self._clock_doubted = True
             self.reset("clock", error)
 
-    def _confirm_gaps(self, messages: Sequence[RawMessage]) -> None:
+    def _confirm_gaps(self, records: Sequence[RawRecord]) -> None:
         """Where offsets are missing, look again: a gap is sealed only if the log itself has no record there.
 
         Raises TransientError when it does: what was delivered is not what the log holds.
         """
         expected = self._current().head.next_offset
-        for message in messages:
-            if message.offset > expected:
+        for record in records:
+            if record.offset > expected:
                 topic = self._sealer.topics.raw
                 start = max(expected, self._sealer.ends.start(topic, self._partition))
-                found = self._sealer.reader.first_record(topic, self._partition, start, message.offset)
+                found = self._sealer.reader.first_record(topic, self._partition, start, record.offset)
                 if found is not None:
                     raise TransientError(f"raw offset {found.offset} was not delivered")
-            expected = message.offset + 1
+            expected = record.offset + 1
 
     def _position_gone(self, group: object) -> None:
         """The broker does not hold our position: expired below the log start, or cut beyond its end."""
@@ -275,15 +273,15 @@ class Chain:
         except TransientError as error:
             self.reset("position", error)
 
-    def _chunks(self, messages: Sequence[RawMessage]) -> Iterator[Sequence[RawMessage]]:
+    def _chunks(self, records: Sequence[RawRecord]) -> Iterator[Sequence[RawRecord]]:
         start = 0
-        while start < len(messages):
-            limit = min(len(messages), start + self._chunk)
-            end, size = start + 1, len(messages[start].value)
-            while end < limit and size + len(messages[end].value) <= MAX_BATCH_BYTES:
-                size += len(messages[end].value)
+        while start < len(records):
+            limit = min(len(records), start + self._chunk)
+            end, size = start + 1, len(records[start].value)
+            while end < limit and size + len(records[end].value) <= MAX_BATCH_BYTES:
+                size += len(records[end].value)
                 end += 1
-            yield messages[start:end]
+            yield records[start:end]
             start = end
 
     def _current(self) -> ChainState:
@@ -387,13 +385,10 @@ class Sealer:
         self._take_up_policy()
         self.pipeline = self._renewed(self.pipeline)
         polled = self.consumer.poll(self.settings.batch_records, self.settings.batch_ms / 1000)
-        by_partition = defaultdict(list)
-        for message in polled.messages:
-            by_partition[message.partition].append(message)
-        for partition, messages in by_partition.items():
+        for partition, records in polled.records.items():
             if partition in self._chains and not stop.is_set():
                 with self._minding(self._chains[partition]) as chain:
-                    chain.take(messages, polled.group)
+                    chain.take(records, polled.group)
         for owned in self._chains.values():
             if not stop.is_set():
                 with self._minding(owned) as chain:

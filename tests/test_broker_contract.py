@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +19,10 @@ from confluent_kafka.admin import AdminClient
 
 from kafkaio import transaction
 from kafkaio.client import client_config
-from kafkaio.group import RawConsumer, RawMessage
+from kafkaio.group import RawConsumer
 from kafkaio.library import LIBRDKAFKA, Library
 from kafkaio.reader import OffsetGoneError, PartitionReader, Record
+from kafkaio.record import RawRecord
 from kafkaio.testing import Calm, Cluster, SimulatedLibrary, TopicSpec
 from kafkaio.transaction import ChainProducer, ClockError, Ends, FencedError, HangingError, Placement, Progress
 from schemas.catalogue import topic_name
@@ -147,7 +149,7 @@ class Member:
     def __init__(self, side: Side) -> None:
         self.side = side
         self.owned: set[int] = set()
-        self.got: list[RawMessage] = []
+        self.got: dict[int, list[RawRecord]] = defaultdict(list)
         self.gone: set[int] = set()
         group = topic_name(side.settings.topic_prefix, "sealer")
         self.consumer = RawConsumer(
@@ -157,7 +159,8 @@ class Member:
     def poll(self) -> object:
         """The group's metadata; what came is in `got` and `gone`."""
         polled = self.consumer.poll(100, 0.1)
-        self.got += polled.messages
+        for partition, records in polled.records.items():
+            self.got[partition] += records
         self.gone |= polled.out_of_range
         return polled.group
 
@@ -168,7 +171,7 @@ class Member:
     def offsets(self, partition: int) -> list[int]:
         """What came of a partition so far, after another poll."""
         self.poll()
-        return [message.offset for message in self.got if message.partition == partition]
+        return [record.offset for record in self.got[partition]]
 
 
 def shared(*members: Member) -> bool:
@@ -398,10 +401,10 @@ def test_partitions_that_arrive_deliver_nothing_until_they_are_started_and_go_ba
     side.append(1, b"x")
     for _ in range(3):
         member.poll()
-    assert member.got == []
+    assert not member.got
     member.consumer.start(0, 1)
     side.until(lambda: member.offsets(0) == [1, 2, 3], "three records")
-    message = member.got[0]
+    message = member.got[0][0]
     assert (message.key, message.value, message.headers) == (b"k", b"b", (("h", b"1"),))
     assert abs(message.appended_ms - side.now_ms()) < 60_000
     member.consumer.start(0, 2)
@@ -424,7 +427,7 @@ def test_a_position_that_the_log_does_not_hold_is_reported_and_another_can_be_ta
     assert ends.start(name_of(side, "raw"), 0) == 2
     member.consumer.start(0, offset)
     side.until(lambda: member.poll() and member.gone, "the report")
-    assert (member.gone, member.got) == ({0}, [])
+    assert (member.gone, member.got) == ({0}, {})
     member.consumer.start(0, 2)
     side.until(lambda: member.offsets(0) == [2], "the record")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from dataclasses import replace
 from importlib import resources
 from random import Random
 from typing import Any
@@ -116,9 +115,9 @@ def refused_for_something_else(source: Speaker) -> dict[str, RawRecord]:
         "a marked field in clear": source.record(1, reason=f"because {AWS}"),
         "not entitled": source.record(1, ticket=AWS, event_name="chat.message"),
         "undecodable": source.record(1, good.value + b"\0", source.headers(1, good.value + b"\0")),
-        "not authentic": replace(good, headers=()),
-        "a secret in a header": replace(source.record(1), headers=(("x", AWS.encode()), *source.headers(1, b""))),
-        "a secret in the key": replace(source.record(1), key=AWS.encode()),
+        "not authentic": good._replace(headers=()),
+        "a secret in a header": source.record(1)._replace(headers=(("x", AWS.encode()), *source.headers(1, b""))),
+        "a secret in the key": source.record(1)._replace(key=AWS.encode()),
         "hidden by zero width": source.record(1, reason=f"{CARD[:7]}\u200b{CARD[7:]}"),
     }
 
@@ -178,7 +177,7 @@ def test_leaks_of_one_field_and_shape_are_one_row_with_the_first_and_the_last_se
 
 
 def test_records_that_are_not_authentic_accuse_nobody(world: World, source: Speaker) -> None:
-    forged = replace(source.record(1, ticket=AWS, reason="in clear"), headers=())
+    forged = source.record(1, ticket=AWS, reason="in clear")._replace(headers=())
     _, outputs = seal_all(world, [source.record(0), forged])
     assert leaks(outputs) == []
 

@@ -204,7 +204,7 @@ def source(world: World) -> Speaker:
 
 def at(records: list[RawRecord], first: int = 0) -> tuple[RawRecord, ...]:
     """The records at consecutive offsets."""
-    return tuple(replace(record, offset=first + index) for index, record in enumerate(records))
+    return tuple(record._replace(offset=first + index) for index, record in enumerate(records))
 
 
 def fresh() -> ChainState:
@@ -373,7 +373,7 @@ def bad_records(world: World, source: Speaker) -> dict[str, tuple[RawRecord, Rea
         return source.record(1, **fields), Reason.CONTRACT
 
     def not_authentic(*given: tuple[str, bytes]) -> tuple[RawRecord, Reason]:
-        return replace(good, headers=given), Reason.NOT_AUTHENTIC
+        return good._replace(headers=given), Reason.NOT_AUTHENTIC
 
     flips = {"signature": -1, "statement": HEADER_SIZE + 6, "fingerprint": 4}
     return {
@@ -418,11 +418,11 @@ def bad_records(world: World, source: Speaker) -> dict[str, tuple[RawRecord, Rea
         ),
         "session-for-another-instance": not_authentic(*forged(world, source, run=replace(source.run.run, instance="two"))),
         **{f"session-{what}-flipped": not_authentic(*forged(world, source, flip=n)) for what, n in flips.items()},
-        "certificate-expired": (replace(good, appended_ms=(NOW_S + 800 * 86_400) * 1000), Reason.NOT_AUTHENTIC),
+        "certificate-expired": (good._replace(appended_ms=(NOW_S + 800 * 86_400) * 1000), Reason.NOT_AUTHENTIC),
         "opening-after-the-first": (source.record(1, **opening(source.run.session)), Reason.CONTRACT),
         "session-for-another-audience": not_authentic(*forged(world, source, audience="audit.example/staging/audit.raw")),
         "session-header-too-long": not_authentic(("st-session", session[1] + bytes(2048)), mac),
-        "key-of-another-emitter": (replace(good, key=b"github/two"), Reason.NOT_AUTHENTIC),
+        "key-of-another-emitter": (good._replace(key=b"github/two"), Reason.NOT_AUTHENTIC),
         "tenant-that-the-source-may-not-state": (source.record(1, tenant="umbrella"), Reason.NOT_ENTITLED),
         "event-name-that-the-source-may-not-state": (source.record(1, event_name="chat.sent"), Reason.NOT_ENTITLED),
         "deployment-tenant-for-an-act": (source.record(1, tenant="@deployment"), Reason.NOT_ENTITLED),
@@ -690,7 +690,7 @@ def test_a_record_whose_outputs_cannot_be_written_is_refused_on_demand(world: Wo
 
 
 def test_a_session_refused_for_its_time_is_taken_once_its_certificate_is_in_force(world: World, source: Speaker) -> None:
-    early = replace(source.record(0), appended_ms=(NOW_S - 3 * 86_400) * 1000)
+    early = source.record(0)._replace(appended_ms=(NOW_S - 3 * 86_400) * 1000)
     _, outputs = seal_all(world, [early, source.record(1)])
     assert kinds(outputs) == [(Kind.REJECTED, Reason.NOT_AUTHENTIC), EVENT]
 
@@ -942,7 +942,7 @@ def test_however_records_fall_into_batches_each_offset_is_sealed_once_and_with_t
 ) -> None:
     offsets = itertools.islice((n for n in itertools.count() if n not in holes), len(choices))
     made = any_records(world, source, choices)
-    records = tuple(replace(r, offset=offset) for r, offset in zip(made, offsets, strict=True))
+    records = tuple(r._replace(offset=offset) for r, offset in zip(made, offsets, strict=True))
 
     def outcomes(batches: Iterator[tuple[RawRecord, ...]]) -> tuple[list[tuple[Kind, Reason, int, int]], ChainState]:
         state, found = world.pipeline.genesis(fresh(), NOW_US, bytes(16), 1)[0], list[tuple[Kind, Reason, int, int]]()
