@@ -9,7 +9,7 @@ import typer
 from prometheus_client import start_http_server
 
 from auditor.archive import ArchiveReader
-from auditor.console import ConfigFile, explained, run_until_stopped, settings_of
+from auditor.console import ConfigFile, collect_seldom, explained, run_until_stopped, settings_of
 from auditor.trust import openers_of, root_of
 from auditor.watch import Kept, Times, Watch
 from processors.assembly import pipeline_of
@@ -31,6 +31,7 @@ def sealer(config: ConfigFile = None) -> None:
         settings = settings_of(config, "sealer")
         keys = SealerKeys(settings)
         pipeline = pipeline_of(settings, keys)
+        collect_seldom()
         run_until_stopped(settings, lambda stop: Sealer(settings, pipeline, _now_us, renewed=keys.renewed).run(stop))
 
 
