@@ -6,8 +6,8 @@ People read stderr; machines read stdout, with `--json`. Exit codes: 0 good, 1 a
 
 from __future__ import annotations
 
-import logging
 import gc
+import logging
 import signal
 import sys
 import threading

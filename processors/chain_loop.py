@@ -1,8 +1,9 @@
 """One chain on this process: what was fetched of it, its state, and the transaction that is under way (design §6).
 
-A chain is in one of three phases:
+A chain is in one of four phases:
 
     WAITING   not fenced, or in doubt; nothing of it is delivered. Leaves by `recover`.
+    RECOVERING  its recovery runs beside the loop: the fence, then where the chain stands.
     SEALING   fenced, state read from what is committed; batches and heartbeats, one transaction at a time.
     STOPPED   what is committed contradicts itself, or the clocks do; a person must look.
 
@@ -52,6 +53,7 @@ class Phase(Enum):
     """See the module."""
 
     WAITING = "waiting"
+    RECOVERING = "recovering"
     SEALING = "sealing"
     STOPPED = "stopped"
 
@@ -82,7 +84,7 @@ class Surroundings(Protocol):
     pipeline: Pipeline
     topics: Topics
     ends: Ends
-    reader: PartitionReader
+    reader: PartitionReader  # of the loop's own thread
     consumer: RawConsumer
     fence: Fence
     proven: bool
@@ -115,6 +117,48 @@ class _Transaction:
     outputs: Outputs
     records: Sequence[RawRecord]
     resume_at: int | None = None
+
+
+class Recovery:
+    """The way from the fence to the head (design §6, steps 1 to 3): beside the loop, since it waits for brokers.
+
+    Attributes:
+        producer, places, chain, topic_uuid, state: what was found; `state` is None for a chain that has no seal yet.
+    """
+
+    def __init__(self, sealer: Surroundings, owner: Chain, partition: int) -> None:
+        self.owner = owner
+        self._sealer = sealer
+        self._partition = partition
+        self.producer: Committer | None = None
+        self.places: Places | None = None
+        self.state: ChainState | None = None
+        self.chain = ""
+        self.topic_uuid = b""
+
+    def run(self, reader: PartitionReader) -> None:
+        """Raises TransientError to be tried again from the fence, ConfigError, and HeadError when a person must look."""
+        sealer, topics = self._sealer, self._sealer.topics
+        identifier = f"{transactional_prefix(sealer.settings.deployment)}{topics.raw}/{self._partition}"
+        # 1. Fence. From here no earlier owner of this chain can commit; a crash changes nothing.
+        self.producer = sealer.fence(sealer.settings, identifier)
+        self.chain = chain_of(sealer.settings, sealer.ends, topics, self._partition)
+        self.topic_uuid = sealer.ends.topic_uuid(topics.raw)
+        self.places = sealer.places(self.chain, self._partition)
+        # 2. and 3. Wait, then read the head; see `recovery`. Nothing is written here, so a crash changes nothing.
+        committed = sealer.consumer.committed(self._partition)
+        try:
+            self.state = read_state(self.chain, self.places, sealer.ends, reader, committed)
+        except HangingError as error:
+            # What the fence should have aborted is aborted once more; then again from the fence.
+            _log.error("transaction left open by a broker", partition=self._partition, partitions=error.partitions)
+            self.producer.abort_on(error.partitions)
+            raise
+
+    def abandon(self) -> None:
+        """Nobody wants it any more."""
+        if self.producer is not None:
+            self.producer.discard()
 
 
 class Chain:
@@ -218,45 +262,31 @@ class Chain:
         self._held = self._expired = False
         self.phase = Phase.WAITING
 
-    def recover(self, group: object) -> None:
-        """From WAITING to SEALING, or why not: another try later, or STOPPED."""
-        sealer = self._sealer
-        identifier = f"{transactional_prefix(sealer.settings.deployment)}{sealer.topics.raw}/{self._partition}"
-        try:
-            # 1. Fence. From here no earlier owner of this chain can commit; a crash changes nothing.
-            self._producer = sealer.fence(sealer.settings, identifier)
-            chain = chain_of(sealer.settings, sealer.ends, sealer.topics, self._partition)
-            self._places = sealer.places(chain, self._partition)
-            # 2. and 3. Wait, then read the head; see `recovery`. Nothing is written here, so a crash changes nothing.
-            committed = sealer.consumer.committed(self._partition)
-            state = read_state(chain, self._places, sealer.ends, sealer.reader, committed)
-            self.phase = Phase.SEALING
-            if state is None:
-                self._log.info("chain begins", chain=chain)
-                begun = ChainState(ChainHead(chain))
-                uuid, count = sealer.ends.topic_uuid(sealer.topics.raw), sealer.partitions()
-                # Once GENESIS is committed, a crash changes nothing: the next owner finds it as the head.
-                self._begin(*sealer.pipeline.genesis(begun, sealer.now_us(), uuid, count), group)
-                while self._under_way is not None:
-                    self._settled(HELD_S)
-                if self._state is None:
-                    return
-            else:
-                self._state = state
-            # 4. Deliver from the head on.
-            self._deliver(self._current().head.next_offset)
-        except HangingError as error:
-            self._log.error("transaction left open by a broker", partitions=error.partitions)
-            self._end_hanging(error)
-        except TransientError as error:
-            self.reset("recovery", error)
-        except EvidenceError as error:
+    def recover(self) -> Recovery:
+        """From WAITING to RECOVERING: what is to be run beside the loop, and then given to `recovered` or `unrecovered`."""
+        self.phase = Phase.RECOVERING
+        return Recovery(self._sealer, self, self._partition)
+
+    def recovered(self, found: Recovery, group: object) -> None:
+        """From RECOVERING to SEALING."""
+        self._producer, self._places, self._state = found.producer, found.places, found.state
+        self.phase = Phase.SEALING
+        if found.state is not None:
+            self._go_on()
+            return
+        # Once GENESIS is committed, a crash changes nothing: the next owner finds it as the head.
+        self._log.info("chain begins", chain=found.chain)
+        begun, count = ChainState(ChainHead(found.chain)), self._sealer.partitions()
+        self._begin(*self._sealer.pipeline.genesis(begun, self._sealer.now_us(), found.topic_uuid, count), group, resume_at=0)
+
+    def unrecovered(self, error: SealtrailError) -> None:
+        """From RECOVERING to WAITING, for another try later, or to STOPPED. Raises a ConfigError on."""
+        if isinstance(error, EvidenceError):
             self._stop(error)
+        elif isinstance(error, TransientError):
+            self.reset("recovery", error)
         else:
-            head = self._current().head
-            self._sealed_at = sealer.monotonic()
-            sealer.proven = True
-            self._log.info("sealing", chain=head.chain, seq=head.seq, next_offset=head.next_offset)
+            raise error
 
     def reset(self, cause: str, error: SealtrailError, wait_s: float = 0.0) -> None:
         """Back to the fence: nothing in memory is trusted any more."""
@@ -266,16 +296,6 @@ class Chain:
         retry_after = error.retry_after_s if isinstance(error, TransientError) else 0.0
         self.retry_at = self._sealer.monotonic() + max(wait_s, retry_after)
         self._sealer.pause(self._partition)
-
-    def _end_hanging(self, error: HangingError) -> None:
-        """What the fence should have aborted is aborted once more; then again from the fence."""
-        try:
-            if self._producer is not None:
-                self._producer.abort_on(error.partitions)
-        except TransientError as again:
-            self.reset("recovery", again)
-        else:
-            self.reset("recovery", error)
 
     # -- one transaction
 
@@ -330,8 +350,7 @@ class Chain:
             self._adopt(under_way)
         except SealtrailError as error:
             self._failed(under_way.records, error)
-            return False
-        return True
+        return self.phase is Phase.SEALING
 
     def _adopt(self, done: _Transaction) -> None:
         """Committed: what the topics hold is this state, on whatever process reads it next."""
@@ -348,7 +367,7 @@ class Chain:
             LEAKS.labels(shape).inc(count)
         if done.resume_at is not None or self._held:
             self._held = False
-            self._deliver(self._current().head.next_offset)
+            self._go_on()
 
     def _failed(self, records: Sequence[RawRecord], error: SealtrailError) -> None:
         """Whatever became of a transaction, its producer and the state in memory are not trusted."""
@@ -424,11 +443,19 @@ class Chain:
         self._log.warning("raw records expired unsealed", first=expected, count=start - expected)
         self._seal((), group, log_start=start)
 
-    def _deliver(self, offset: int) -> None:
-        """Have the partition delivered from there on. Raises TransientError."""
+    def _go_on(self) -> None:
+        """4. Have the partition delivered from the head on."""
+        head = self._current().head
         self._forget_fetched()
-        self._next = offset
-        self._sealer.consumer.start(self._partition, offset)
+        self._next = head.next_offset
+        try:
+            self._sealer.consumer.start(self._partition, head.next_offset)
+        except TransientError as error:
+            self.reset("position", error)
+            return
+        self._sealed_at = self._sealer.monotonic()
+        self._sealer.proven = True
+        self._log.info("sealing", chain=head.chain, seq=head.seq, next_offset=head.next_offset)
 
     def _forget_fetched(self) -> None:
         self._fetched.clear()

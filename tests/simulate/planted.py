@@ -9,10 +9,11 @@ from typing import Any
 from unittest.mock import patch
 
 from kafkaio.library import Library
+from kafkaio.reader import PartitionReader
 from kafkaio.testing import SimulatedLibrary
 from kafkaio.transaction import ChainProducer, Ends, Placement, Progress
 from processors import chain_loop, recovery
-from processors.chain_loop import Chain
+from processors.chain_loop import Chain, Recovery
 from processors.pipeline import ChainState
 from schemas.settings import Settings
 from tests.simulate import simulation
@@ -74,24 +75,24 @@ def _remembered(causes: frozenset[str], after: bool) -> AbstractContextManager[N
 
     @contextmanager
     def planted() -> Iterator[None]:
-        begin, reset, recover, read = Chain._begin, Chain.reset, Chain.recover, recovery.read_state
+        begin, reset, run, read = Chain._begin, Chain.reset, Recovery.run, recovery.read_state
         tried: dict[Chain, ChainState] = {}
         kept: dict[Chain, ChainState] = {}
         recovering: list[Chain] = []
 
-        def remembering_begin(self: Chain, state: ChainState, *rest: Any) -> None:
+        def remembering_begin(self: Chain, state: ChainState, *rest: Any, **named: Any) -> None:
             tried[self] = state if after else self._state or state
-            begin(self, state, *rest)
+            begin(self, state, *rest, **named)
 
         def remembering_reset(self: Chain, cause: str, *rest: Any) -> None:
             if cause in causes and self in tried:
                 kept[self] = tried[self]
             reset(self, cause, *rest)
 
-        def noted_recover(self: Chain, group: object) -> None:
-            recovering.append(self)
+        def noted_run(self: Recovery, reader: PartitionReader) -> None:
+            recovering.append(self.owner)
             try:
-                recover(self, group)
+                run(self, reader)
             finally:
                 recovering.pop()
 
@@ -103,7 +104,7 @@ def _remembered(causes: frozenset[str], after: bool) -> AbstractContextManager[N
         with (
             patch.object(Chain, "_begin", remembering_begin),
             patch.object(Chain, "reset", remembering_reset),
-            patch.object(Chain, "recover", noted_recover),
+            patch.object(Recovery, "run", noted_run),
             patch.object(chain_loop, "read_state", from_memory),
         ):
             yield
