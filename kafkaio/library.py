@@ -38,7 +38,7 @@ class Worker(Protocol):
         """Begin a step; the one before has ended."""
 
     def ended(self, wait_s: float = 0.0) -> bool:
-        """Whether the step has ended; waits for it, at most `wait_s`. Raises, once, what the step raised."""
+        """Whether the step has ended; waits for it, at most `wait_s`. Raises what it raised, once."""
 
     def close(self) -> None:
         """No more steps; one that runs goes on, and what becomes of it is not told."""
@@ -83,6 +83,7 @@ class _Thread:
 
     def start(self, step: Callable[[], object]) -> None:
         self._outcome.ended.clear()
+        self._outcome.failed = False
         if not self._begun:
             self._begun = True
             # It knows the queue and the outcome, not this object: a worker that nobody owns any more can go.
@@ -93,9 +94,9 @@ class _Thread:
         outcome = self._outcome
         if not outcome.ended.is_set() and not (wait_s and outcome.ended.wait(wait_s)):
             return False
-        raised, outcome.raised = outcome.raised, None
-        if raised is not None:
-            raise raised
+        if outcome.failed:
+            raised, outcome.raised = outcome.raised, None  # kept, it would keep itself, and with its frames the producer, alive
+            raise raised or AssertionError("a step that failed is asked for again")
         return True
 
     def close(self) -> None:
@@ -107,6 +108,7 @@ class _Outcome:
 
     def __init__(self) -> None:
         self.ended = Event()
+        self.failed = False
         self.raised: BaseException | None = None
 
 
@@ -115,7 +117,7 @@ def _work(steps: SimpleQueue[Callable[[], object] | None], outcome: _Outcome) ->
         try:
             step()
         except BaseException as error:  # handed to the owner's thread
-            outcome.raised = error
+            outcome.raised, outcome.failed = error, True
         step = None  # what it refers to must not live until the next one comes
         outcome.ended.set()
 

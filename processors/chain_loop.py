@@ -34,9 +34,10 @@ from processors.records import Batch, Outputs, RawRecord
 from processors.recovery import Places, Topics, chain_of, read_state
 from schemas.catalogue import transactional_prefix
 from schemas.settings import Settings
-from sealtrail.errors import EvidenceError, SealtrailError, TransientError
+from sealtrail.errors import ConfigError, EvidenceError, SealtrailError, TransientError
 
 MAX_BATCH_BYTES = 16 << 20  # of raw values a transaction; bounds what its outputs need
+CONFIGURATION_WAIT_S = 5.0  # what a person must mend need not be asked for each second
 CERTIFICATE_WAIT_S = 30.0  # somebody has to certify a key
 FENCED_WAIT_S = 4.0  # above the heartbeat interval (2.5 s): by then the group has said whether we still own the chain
 HELD_S = 1.0  # a transaction that takes longer must not keep the other chains from being read
@@ -123,7 +124,7 @@ class Recovery:
     """The way from the fence to the head (design §6, steps 1 to 3): beside the loop, since it waits for brokers.
 
     Attributes:
-        producer, places, chain, topic_uuid, state: what was found; `state` is None for a chain that has no seal yet.
+        producer, places, chain, topic_uuid, partitions, state: what was found; `state` is None for a chain without a seal.
     """
 
     def __init__(self, sealer: Surroundings, owner: Chain, partition: int) -> None:
@@ -135,6 +136,7 @@ class Recovery:
         self.state: ChainState | None = None
         self.chain = ""
         self.topic_uuid = b""
+        self.partitions = 0
 
     def run(self, reader: PartitionReader) -> None:
         """Raises TransientError to be tried again from the fence, ConfigError, and HeadError when a person must look."""
@@ -144,6 +146,7 @@ class Recovery:
         self.producer = sealer.fence(sealer.settings, identifier)
         self.chain = chain_of(sealer.settings, sealer.ends, topics, self._partition)
         self.topic_uuid = sealer.ends.topic_uuid(topics.raw)
+        self.partitions = sealer.partitions()
         self.places = sealer.places(self.chain, self._partition)
         # 2. and 3. Wait, then read the head; see `recovery`. Nothing is written here, so a crash changes nothing.
         committed = sealer.consumer.committed(self._partition)
@@ -244,7 +247,10 @@ class Chain:
 
     def await_end(self, wait_s: float) -> None:
         """Wait for the transaction under way, at most `wait_s`, and adopt what was committed."""
-        self._settled(wait_s)
+        try:
+            self._settled(wait_s)
+        except ConfigError as error:
+            self.misconfigured(error)
 
     def hold_if_slow(self) -> None:
         """A transaction takes long, and this chain is full: read it again later, so that the others can be read."""
@@ -276,8 +282,9 @@ class Chain:
             return
         # Once GENESIS is committed, a crash changes nothing: the next owner finds it as the head.
         self._log.info("chain begins", chain=found.chain)
-        begun, count = ChainState(ChainHead(found.chain)), self._sealer.partitions()
-        self._begin(*self._sealer.pipeline.genesis(begun, self._sealer.now_us(), found.topic_uuid, count), group, resume_at=0)
+        begun, now_us = ChainState(ChainHead(found.chain)), self._sealer.now_us()
+        genesis = self._sealer.pipeline.genesis(begun, now_us, found.topic_uuid, found.partitions)
+        self._begin(*genesis, group, resume_at=0)
 
     def unrecovered(self, error: SealtrailError) -> None:
         """From RECOVERING to WAITING, for another try later, or to STOPPED. Raises a ConfigError on."""
@@ -296,6 +303,10 @@ class Chain:
         retry_after = error.retry_after_s if isinstance(error, TransientError) else 0.0
         self.retry_at = self._sealer.monotonic() + max(wait_s, retry_after)
         self._sealer.pause(self._partition)
+
+    def misconfigured(self, error: ConfigError) -> None:
+        """A wrong set-up, or brokers that say so for a moment."""
+        self.reset("configuration", error, CONFIGURATION_WAIT_S)
 
     # -- one transaction
 
@@ -379,7 +390,8 @@ class Chain:
             self._doubt_clock(error)
         elif isinstance(error, EvidenceError):
             self._halve(records, str(error))
-        else:
+        else:  # a wrong set-up: whose owner says what becomes of it
+            self.drop()
             raise error
 
     def _halve(self, records: Sequence[RawRecord], problem: str) -> None:

@@ -26,7 +26,7 @@ from kafkaio.group import Polled, RawConsumer
 from kafkaio.library import LIBRDKAFKA, Library, Stop
 from kafkaio.reader import PartitionReader
 from kafkaio.transaction import ChainProducer, Ends
-from processors.chain_loop import Chain, Fence, Phase, Recovery
+from processors.chain_loop import CONFIGURATION_WAIT_S, Chain, Fence, Phase, Recovery
 from processors.pipeline import Pipeline
 from processors.recovery import Places, Topics
 from schemas.catalogue import topic_name
@@ -34,7 +34,6 @@ from schemas.policy_files import PolicyFiles
 from schemas.settings import Settings
 from sealtrail.errors import ConfigError, SealtrailError, TransientError
 
-CONFIGURATION_WAIT_S = 5.0  # what a person must mend need not be asked for each second
 INTERVAL_S_PER_CHAIN = 0.0125  # between two transactions of whatever chains: 80 a second, a process
 RECOVERY_LOOK_S = 0.02
 LOOK_S = 0.004  # between two looks whether a transaction has ended
@@ -254,7 +253,7 @@ class Sealer:
         except ConfigError as error:
             if not self.proven:
                 raise
-            chain.reset("configuration", error, CONFIGURATION_WAIT_S)
+            chain.misconfigured(error)
 
     def places(self, chain: str, partition: int) -> Places:
         """Where a chain is written: shared topics by the first 4 bytes of SHA-256(chain)."""

@@ -27,18 +27,19 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # the library
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from structlog.testing import capture_logs
 
-import processors.sealer
+import processors.chain_loop
 from infra.stack import Stack
 from kafkaio.client import client_config
 from kafkaio.reader import PartitionReader
 from kafkaio.transaction import ChainProducer, ClockError, Ends, HangingError, Placement, Progress
 from keystore import Keystore
 from processors.assembly import pipeline_of
+from processors.chain_loop import Phase
 from processors.pipeline import ChainState
 from processors.quarantine import QUARANTINED, RECORD, quarantine_info
 from processors.records import Batch, Outputs
 from processors.recovery import Topics, chain_of
-from processors.sealer import Phase, Sealer
+from processors.sealer import Sealer
 from schemas.catalogue import topic_name
 from schemas.policy import Policy
 from schemas.registry import AUDIT_EVENT
@@ -407,7 +408,7 @@ def test_a_role_without_rights_ends_the_process_and_names_what_it_may_not(deploy
 def test_trouble_that_looks_like_a_wrong_set_up_is_waited_for_once_a_chain_has_sealed(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(processors.sealer, "CONFIGURATION_WAIT_S", 0.2)
+    monkeypatch.setattr(processors.chain_loop, "CONFIGURATION_WAIT_S", 0.2)
     sealer = new_sealer(deployment, heartbeat_s=0.3)
     ask, left = sealer.ends.topic_uuid, [3]
 

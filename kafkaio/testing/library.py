@@ -66,11 +66,13 @@ class SimulatedWorker:
         self._link = link
         self._step: Callable[[], object] | None = None
         self._runs = False
+        self._failed = False
         self._raised: Exception | None = None
 
     def start(self, step: Callable[[], object]) -> None:
         """As `Worker`."""
         self._step = step
+        self._failed = False
         self._link.world.beside(self._run)
 
     def ended(self, wait_s: float = 0.0) -> bool:
@@ -81,9 +83,9 @@ class SimulatedWorker:
             if wait_s:
                 self._link.world.wait(wait_s)
             return False
-        raised, self._raised = self._raised, None
-        if raised is not None:
-            raise raised
+        if self._failed:
+            raised, self._raised = self._raised, None
+            raise raised or AssertionError("a step that failed is asked for again")
         return True
 
     def close(self) -> None:
@@ -96,7 +98,7 @@ class SimulatedWorker:
         try:
             self._step()
         except Exception as error:  # handed to the owner
-            self._raised = error
+            self._raised, self._failed = error, True
         finally:
             self._runs = False
         self._step = None
