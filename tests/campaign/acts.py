@@ -1,0 +1,300 @@
+"""One fault after another on what runs: done, recovered from, and then the whole trail checked.
+
+A round: sealers run and seal, all of them; the fault strikes; every chain must pass what was acknowledged when it did, and,
+if it has been fenced since, what was acknowledged then. Then the load pauses until all is sealed, and what was sealed since
+the last round is checked by `tests.trail`: nothing lost, nothing twice, no fork, every output as the seals say.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pytest
+
+from infra.report import Reporter
+from kafkaio.transaction import Ends
+from schemas.catalogue import topic_name
+from sealtrail.errors import SealtrailError
+from tests.campaign.cluster import BROKERS, Cluster
+from tests.campaign.lines import RECOVERY_S, Line
+from tests.campaign.load import Load, Positions
+from tests.campaign.plan import Deed, Fault, Kind
+from tests.campaign.relay import Caught, Pass, Relays, Side, Trigger
+from tests.campaign.sealers import SealerProcess, Sealers
+from tests.campaign.wire import Api
+from tests.conftest import wait_until
+from tests.trail import GrowingTrail
+
+SEALERS = 3
+STEADY_S = 90.0  # until all sealers have chains and all chains go on
+STRIKES_S = 60.0  # until a request of the kind comes by
+PATIENCE_S = 180.0  # a recovery that takes longer than RECOVERY_S is still measured
+REFUSED_S = 30.0  # until a zombie that was woken has noticed
+SEALED_S = 60.0
+PROVOKING_S = 6.0  # an EndTxn that is held for so long sends its chain back to the fence
+DELAYED_S = 8.0
+MOVING = (Kind.KILL, Kind.ZOMBIE, Kind.REBALANCE)
+
+
+@dataclass
+class Stroke:
+    """What a fault did so far. `before`: who owned each chain; `target`: the raw positions to pass."""
+
+    at: float
+    target: list[int]
+    before: dict[str, int | None]
+    raised: set[str] = field(default_factory=set)
+    moved: set[str] = field(default_factory=set)
+
+
+class Campaign:
+    """Faults on one cluster."""
+
+    def __init__(
+        self, cluster: Cluster, relays: Relays, sealers: Sealers, load: Load, positions: Positions, report: Reporter
+    ) -> None:
+        self._cluster, self._relays, self._sealers = cluster, relays, sealers
+        self._load, self._positions, self._report = load, positions, report
+        self._trail = GrowingTrail(cluster, cluster.partitions)
+        self._raw = [(topic_name(cluster.topic_prefix, "audit.raw"), p) for p in range(cluster.partitions)]
+        self._records = 0
+
+    def run(self, fault: Fault) -> Line:
+        """One round. Whatever does not hold is in the line."""
+        facts: dict[str, object] = {"recovery_s": None, "moved": 0, "refused": "", "records": 0}
+        facts |= {"lost": 0, "duplicated": 0, "forks": 0, "problem": ""}
+        try:
+            self._await_steady()
+            self._relays.answered = []
+            facts |= self._strike(fault)
+            facts |= self._check()
+            facts["problem"] = self._judge(fault, facts)
+        except AssertionError as error:
+            problem = str(error)
+            facts |= {"forks": int("fork" in problem), "duplicated": int("twice" in problem), "problem": problem}
+        except (SealtrailError, pytest.fail.Exception) as error:
+            facts["problem"] = str(error)
+        return Line(fault.number, fault.kind.value, str(fault), fault.api is Api.END_TXN, **facts)  # type: ignore[arg-type]
+
+    def _judge(self, fault: Fault, facts: dict[str, object]) -> str:
+        recovery_s = facts["recovery_s"]
+        assert isinstance(recovery_s, float)
+        if self._relays.accepted:
+            return f"a broker took a commit of an outlawed owner: {self._relays.accepted[0].request}"
+        if facts["lost"]:
+            return f"{facts['lost']} acknowledged events are not sealed"
+        if fault.kind is Kind.ZOMBIE and not facts["refused"]:
+            return "nobody refused the zombie"
+        if recovery_s > RECOVERY_S:
+            return f"recovery took {recovery_s:.1f} s"
+        return ""
+
+    # -- a round
+
+    def _await_steady(self) -> None:
+        """All sealers run and have chains, and every chain goes on."""
+        self._sealers.restore(SEALERS)
+        for status in self._sealers.unasked:
+            self._report.line(f"a sealer had ended by itself with status {status}; started again")
+        self._sealers.unasked.clear()
+        self._load.resume()
+        wait_until(
+            lambda: set(self._relays.owners_pids.values()) == set(self._sealers.pids()), deadline_s=STEADY_S, what="balance"
+        )
+        acknowledged = self._load.acknowledged()
+        wait_until(lambda: self._positions.beyond(acknowledged), deadline_s=STEADY_S, what="sealing by all chains")
+
+    def _strike(self, fault: Fault) -> dict[str, object]:
+        """Do it, and wait until the chains have recovered; the facts of it."""
+        if fault.kind is Kind.ZOMBIE:
+            return self._zombie(fault)
+        if fault.kind is Kind.BROKER:
+            return self._broker(fault)
+        if fault.kind is Kind.REBALANCE:
+            return self._rebalance(fault)
+        if fault.kind is Kind.KILL:
+            return self._kill(fault)
+        return self._network(fault)
+
+    def _check(self) -> dict[str, object]:
+        """Pause, wait until all is sealed, read what is new."""
+        self._load.pause()
+        ends = Ends(self._cluster.settings("admin")).high(self._raw)
+        raw = [ends[where] for where in self._raw]
+        wait_until(lambda: self._positions.reached(raw), deadline_s=SEALED_S, what="all sealed")
+        counts = self._trail.take()
+        sealed = counts.seals - self._records
+        self._records = counts.seals
+        return {"records": sealed, "lost": len(self._load.given.difference(counts.event_ids))}
+
+    # -- faults
+
+    def _kill(self, fault: Fault) -> dict[str, object]:
+        before = dict(self._relays.owners_pids)
+        if fault.api is None:
+            time.sleep(fault.seconds)  # any moment will do
+            victim = self._sealers.running[fault.which % len(self._sealers.running)]
+            stroke = self._struck(time.monotonic(), before)
+            victim.kill()
+        else:
+
+            async def kill(caught: Caught) -> Pass:
+                if caught.pid is not None:
+                    os.kill(caught.pid, signal.SIGKILL)
+                return Pass.CUT if fault.lost else Pass.ON
+
+            trigger = self._armed(fault, kill)
+            stroke = self._struck(trigger.at, before)
+            victim = self._sender(trigger)
+        self._sealers.buried(victim)
+        self._sealers.start()
+        return self._recovered(fault, stroke)
+
+    def _zombie(self, fault: Fault) -> dict[str, object]:
+        """Stopped within a transaction until every chain goes on without it; then the broker gets its request, and it wakes."""
+        before = dict(self._relays.owners_pids)
+        released = threading.Event()
+
+        async def stop(caught: Caught) -> Pass:
+            if caught.pid is not None:
+                os.kill(caught.pid, signal.SIGSTOP)
+            while not released.is_set():
+                await asyncio.sleep(0.02)
+            return Pass.ON
+
+        trigger = self._armed(fault, stop)
+        stroke = self._struck(trigger.at, before)
+        zombie = self._sender(trigger)
+        assert trigger.caught is not None
+        name = trigger.caught.request.transactional_id
+        partition = str(name).rpartition("/")[2]
+        try:
+            facts = self._recovered(fault, stroke)
+            if name not in stroke.moved:
+                pytest.fail("the zombie's chain did not move")
+        finally:
+            woken = time.monotonic()
+            released.set()
+            trigger.through.wait(REFUSED_S)
+            gave_up = self._given_up(zombie, partition)
+            zombie.wake()
+
+        def refused() -> str:
+            answers = [a for a in self._relays.since(woken) if a.pid == zombie.pid and a.request.transactional_id == name]
+            if any(answer.error for answer in answers):
+                return "broker"
+            return "itself" if self._given_up(zombie, partition) > gave_up else ""
+
+        facts["refused"] = wait_until(lambda: refused() or not zombie.lives, deadline_s=REFUSED_S, what="refusal")
+        if not zombie.lives:
+            pytest.fail("a refused sealer ended, instead of going back to the fence")
+        return facts
+
+    def _given_up(self, zombie: SealerProcess, partition: str) -> int:
+        """How often that process said that this chain goes back to the fence."""
+        return zombie.says("goes back to the fence", f'"partition": {partition}')
+
+    def _rebalance(self, fault: Fault) -> dict[str, object]:
+        stroke = self._struck(time.monotonic(), dict(self._relays.owners_pids))
+        leaving = self._sealers.running[fault.which % len(self._sealers.running)]
+        if fault.deed is not Deed.LEAVES:
+            self._sealers.start()
+        if fault.deed is not Deed.JOINS:
+            self._sealers.leave(leaving)
+        return self._recovered(fault, stroke)
+
+    def _network(self, fault: Fault) -> dict[str, object]:
+        before = dict(self._relays.owners_pids)
+        if fault.deed is Deed.CUT_OFF:
+            stroke = self._struck(time.monotonic(), before)
+            self._relays.cut(fault.which % len(BROKERS), fault.seconds)
+            return self._recovered(fault, stroke)
+        if fault.deed is Deed.DELAYED:
+            stroke = self._struck(time.monotonic(), before)
+            self._relays.delay_s = fault.seconds
+            time.sleep(DELAYED_S)  # how long it lasts
+            self._relays.delay_s = 0.0
+            return self._recovered(fault, stroke)
+        repeated = threading.Event()
+
+        async def act(caught: Caught) -> Pass:
+            if fault.deed is Deed.HELD:
+                await asyncio.sleep(fault.seconds)
+            elif fault.deed is Deed.REPEATED:
+                asyncio.get_running_loop().call_later(fault.seconds, caught.repeat)
+                asyncio.get_running_loop().call_later(fault.seconds, repeated.set)
+            return Pass.CUT if fault.deed is Deed.DROPPED else Pass.ON
+
+        trigger = self._armed(fault, act)
+        facts = self._recovered(fault, self._struck(trigger.at, before))
+        done = repeated if fault.deed is Deed.REPEATED else trigger.through
+        wait_until(done.is_set, deadline_s=STRIKES_S, what="the end of the fault")
+        return facts
+
+    def _broker(self, fault: Fault) -> dict[str, object]:
+        number = BROKERS[fault.which % len(BROKERS)]
+        stroke = self._struck(time.monotonic(), dict(self._relays.owners_pids))
+        self._cluster.kill(number)
+        if fault.seconds:
+            time.sleep(fault.seconds)  # how long it is away, at least
+            starting = threading.Thread(target=self._cluster.start, args=(number,))
+            starting.start()
+            facts = self._recovered(fault, stroke)
+            starting.join()
+        else:
+            facts = self._recovered(fault, stroke)
+            self._cluster.start(number)
+        self._cluster.await_whole()
+        return facts
+
+    # -- parts of them
+
+    def _armed(self, fault: Fault, act: Callable[[Caught], object]) -> Trigger:
+        """Wait until a request is caught where the fault is to strike. Fences come by when one is provoked."""
+        assert fault.api is not None
+        if fault.api is Api.INIT_PRODUCER_ID:
+
+            async def hold(_: Caught) -> Pass:
+                await asyncio.sleep(PROVOKING_S)
+                return Pass.ON
+
+            self._relays.arm(Api.END_TXN, Side.REQUEST, 0, hold)
+        trigger = self._relays.arm(fault.api, fault.side, fault.skip, act)  # type: ignore[arg-type]
+        if not trigger.met.wait(STRIKES_S):
+            pytest.fail(f"no {fault.api.name} came by in {STRIKES_S:.0f} s")
+        return trigger
+
+    def _sender(self, trigger: Trigger) -> SealerProcess:
+        assert trigger.caught is not None
+        found = self._sealers.by_pid(trigger.caught.pid)
+        if found is None:
+            pytest.fail("a request of no sealer's was caught")
+        return found
+
+    def _struck(self, at: float, before: dict[str, int | None]) -> Stroke:
+        return Stroke(at, self._load.acknowledged(), before)
+
+    def _recovered(self, fault: Fault, stroke: Stroke) -> dict[str, object]:
+        """Wait for it; how long it took since the stroke, and how many chains moved."""
+        moves = fault.kind in MOVING
+
+        def recovered() -> bool:
+            for answer in self._relays.since(stroke.at):
+                name = answer.request.transactional_id
+                if answer.request.api == Api.INIT_PRODUCER_ID and not answer.error and name is not None:
+                    if name not in stroke.raised:
+                        stroke.raised.add(name)
+                        partition = int(name.rpartition("/")[2])
+                        stroke.target[partition] = self._load.acknowledged()[partition]
+                    if stroke.before.get(name) != answer.pid:
+                        stroke.moved.add(name)
+            return (bool(stroke.moved) or not moves) and self._positions.beyond(stroke.target)
+
+        wait_until(recovered, deadline_s=PATIENCE_S, what="recovery of all chains")
+        return {"recovery_s": round(time.monotonic() - stroke.at, 1), "moved": len(stroke.moved)}

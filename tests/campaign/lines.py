@@ -1,0 +1,87 @@
+"""What was done: one JSON line a fault, in a file a shard; and the counts over all of a folder's lines."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from sealtrail.errors import ConfigError
+from tests.campaign.plan import Counts, Kind
+
+RECOVERY_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One fault. recovery_s: from its stroke until every chain is past what was acknowledged then; None: never.
+
+    moved: chains that another process fenced. records: sealed since the line before. refused: who refused a zombie's act:
+    "broker", or "itself": it gave its transaction up when it woke; empty: nobody. problem: what does not hold.
+    """
+
+    number: int
+    kind: str
+    what: str
+    on_end_txn: bool
+    recovery_s: float | None
+    moved: int
+    records: int
+    refused: str
+    lost: int
+    duplicated: int
+    forks: int
+    problem: str
+
+
+class Ledger:
+    """The lines in a folder, and the plan that they belong to."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def begin(self, seed: int, counts: Counts, rate: float) -> None:
+        """Note the plan, or see that it is the one noted. Raises ConfigError."""
+        path, wanted = self.folder / "plan.json", {"seed": seed, "rate": rate, **asdict(counts)}
+        if not path.exists():
+            path.write_text(json.dumps(wanted))
+        elif json.loads(path.read_text()) != wanted:
+            raise ConfigError(f"{path} notes another plan; choose another folder with --state")
+
+    def add(self, shard: int, shards: int, line: Line) -> None:
+        """Append a line; it is whole or not there."""
+        with (self.folder / f"faults-{shard}-of-{shards}.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(asdict(line)) + "\n")
+
+    def lines(self) -> list[Line]:
+        """All lines of all shards, by number. A line that was cut short counts as not written."""
+        found = {}
+        for path in sorted(self.folder.glob("faults-*.jsonl")):
+            for text in path.read_text().splitlines():
+                try:
+                    line = Line(**json.loads(text))
+                except ValueError:
+                    continue
+                found[line.number] = line
+        return [found[number] for number in sorted(found)]
+
+
+def summary(lines: Iterable[Line]) -> str:
+    """The last line of a campaign."""
+    given = list(lines)
+    kinds = Counter(line.kind for line in given)
+    refused = sum(bool(line.refused) for line in given if line.kind == Kind.ZOMBIE)
+    ends = sum(line.on_end_txn for line in given if line.kind == Kind.NETWORK)
+    slowest = max((line.recovery_s for line in given if line.recovery_s is not None), default=0.0)
+    lost, duplicated, forks = (sum(getattr(line, name) for line in given) for name in ("lost", "duplicated", "forks"))
+    other = sum(bool(line.problem) for line in given)
+    return (
+        f"faults: {kinds[Kind.KILL]} kills, {kinds[Kind.ZOMBIE]} zombies ({refused} refused), "
+        f"{kinds[Kind.REBALANCE]} rebalances, {kinds[Kind.NETWORK]} network ({ends} on EndTxn), "
+        f"{kinds[Kind.BROKER]} broker kills; {sum(line.records for line in given):,} records; "
+        f"lost {lost}, duplicated {duplicated}, forks {forks}; slowest recovery {slowest:.1f} s"
+        + (f"; {other} faults with a problem" if other else "")
+    )
