@@ -4,7 +4,7 @@
 
 A shard does its part of the plan on a cluster of its own. With --state, what another run or another shard has done in that
 folder is neither done again nor forgotten. Exit status 0 only if nothing was lost, doubled or forked, every zombie was
-refused, and every recovery took 30 s at most.
+refused, and every recovery took 30 s at most. A slow recovery ends nothing; whatever else does not hold ends the shard.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def run(faults: list[Fault], shard: tuple[int, int], ledger: Ledger, rate: float
                 ledger.add(*shard, line)
                 took = "no recovery" if line.recovery_s is None else f"recovery {line.recovery_s:.1f} s"
                 report.line(
-                    f"{count}/{len(left)} {line.kind}: {line.what}; {took}; {line.moved} chains moved; {line.records} records"
+                    f"{count}/{len(left)} {line.kind}: {line.what}; {took}; {line.fenced} chains fenced, {line.moved} moved; {line.records} records"
                     + (f"; refused by {line.refused}" if line.refused else "")
                     + (f"; PROBLEM: {line.problem}" if line.problem else "")
                 )
@@ -94,7 +94,7 @@ def main() -> int:
     lines = ledger.lines()
     print(summary(lines))
     complete = {fault.number for fault in mine} <= {line.number for line in lines}
-    return 0 if complete and not any(line.problem for line in lines) else 1
+    return 0 if complete and not any(line.problem or line.slow for line in lines) else 1
 
 
 if __name__ == "__main__":

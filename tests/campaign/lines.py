@@ -11,15 +11,16 @@ from pathlib import Path
 from sealtrail.errors import ConfigError
 from tests.campaign.plan import Counts, Kind
 
-RECOVERY_S = 30.0
+RECOVERY_S = 30.0  # in which a chain has to recover
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
     """One fault. recovery_s: from its stroke until every chain is past what was acknowledged then; None: never.
 
-    moved: chains that another process fenced. records: sealed since the line before. refused: who refused a zombie's act:
-    "broker", or "itself": it gave its transaction up when it woke; empty: nobody. problem: what does not hold.
+    fenced, moved: chains that a process fenced since, and of them those that another did than before. records: sealed since
+    the line before. refused: who refused a zombie's act: "broker", or "itself", which gave its transaction up when it woke;
+    empty: nobody. load: the machine's load average, over a minute. problem: what does not hold.
     """
 
     number: int
@@ -27,13 +28,20 @@ class Line:
     what: str
     on_end_txn: bool
     recovery_s: float | None
+    fenced: int
     moved: int
     records: int
     refused: str
     lost: int
     duplicated: int
     forks: int
+    load: float
     problem: str
+
+    @property
+    def slow(self) -> bool:
+        """Whether the recovery took too long."""
+        return self.recovery_s is not None and self.recovery_s > RECOVERY_S
 
 
 class Ledger:
@@ -77,11 +85,13 @@ def summary(lines: Iterable[Line]) -> str:
     ends = sum(line.on_end_txn for line in given if line.kind == Kind.NETWORK)
     slowest = max((line.recovery_s for line in given if line.recovery_s is not None), default=0.0)
     lost, duplicated, forks = (sum(getattr(line, name) for line in given) for name in ("lost", "duplicated", "forks"))
+    slow = sum(line.slow for line in given)
     other = sum(bool(line.problem) for line in given)
     return (
         f"faults: {kinds[Kind.KILL]} kills, {kinds[Kind.ZOMBIE]} zombies ({refused} refused), "
         f"{kinds[Kind.REBALANCE]} rebalances, {kinds[Kind.NETWORK]} network ({ends} on EndTxn), "
         f"{kinds[Kind.BROKER]} broker kills; {sum(line.records for line in given):,} records; "
         f"lost {lost}, duplicated {duplicated}, forks {forks}; slowest recovery {slowest:.1f} s"
+        + (f"; {slow} recoveries above {RECOVERY_S:.0f} s" if slow else "")
         + (f"; {other} faults with a problem" if other else "")
     )
