@@ -7,6 +7,7 @@
     sealers   `sealtrail run sealer`, a few processes
     load      events by their ids, and what of them is sealed
     acts      one fault of the plan: done, recovered from, checked
+    shard     a part of the plan on a cluster of its own
     lines     what was done, a line a fault, and the counts
 
 Production code has no hooks for any of it: faults come by signals, and between sealer and broker.

@@ -12,59 +12,15 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from contextlib import ExitStack
 from pathlib import Path
 
 from infra.report import Reporter
 from sealtrail.errors import SealtrailError
-from tests.campaign.acts import Campaign
-from tests.campaign.cluster import Cluster
 from tests.campaign.lines import Ledger, summary
-from tests.campaign.load import Load, Positions
-from tests.campaign.plan import Counts, Fault, plan, shard_of
-from tests.campaign.relay import Relays
-from tests.campaign.sealers import Sealers
+from tests.campaign.plan import Counts, plan, shard_of
+from tests.campaign.shard import run
 
-PARTITIONS = 6  # of the raw topic: two chains for each of three sealers
 FOLDER = Path(".sealtrail-faults")
-
-
-def run(faults: list[Fault], shard: tuple[int, int], ledger: Ledger, rate: float, report: Reporter) -> bool:
-    """Do what is not done of these, until something does not hold; whether all does."""
-    done = {line.number for line in ledger.lines()}
-    left = [fault for fault in faults if fault.number not in done]
-    if not left:
-        return True
-    folder = ledger.folder / f"cluster-{shard[0]}-of-{shard[1]}-{time.time_ns():x}"
-    cluster = Cluster(folder, PARTITIONS, report)
-    good = False
-    try:
-        with ExitStack() as held:
-            cluster.up()
-            cluster.await_whole()
-            sealers = Sealers(cluster.role_file("sealer"), cluster.flags([n.relay for n in cluster.nodes]), folder / "logs")
-            held.callback(sealers.end)
-            ports = [(node.relay, node.proxied) for node in cluster.nodes]
-            relays = held.enter_context(Relays(ports, cluster.tls("broker"), cluster.tls("sealer"), sealers.pids))
-            load = held.enter_context(Load(cluster, PARTITIONS, rate))
-            positions = held.enter_context(Positions(cluster, PARTITIONS))
-            campaign = Campaign(cluster, relays, sealers, load, positions, report)
-            for count, fault in enumerate(left, 1):
-                line = campaign.run(fault)
-                ledger.add(*shard, line)
-                took = "no recovery" if line.recovery_s is None else f"recovery {line.recovery_s:.1f} s"
-                report.line(
-                    f"{count}/{len(left)} {line.kind}: {line.what}; {took}; {line.fenced} chains fenced, {line.moved} moved; {line.records} records"
-                    + (f"; refused by {line.refused}" if line.refused else "")
-                    + (f"; PROBLEM: {line.problem}" if line.problem else "")
-                )
-                if line.problem:
-                    report.line(f"the trail is not trusted any more; logs are in {folder}")
-                    return False
-            good = True
-    finally:
-        cluster.down(remove=good)
-    return good
 
 
 def main() -> int:

@@ -32,7 +32,7 @@ from tests.conftest import wait_until
 from tests.trail import GrowingTrail
 
 SEALERS = 3
-STEADY_S = 90.0  # until all sealers have chains and all chains go on
+STEADY_S = 180.0  # until all sealers have chains and all chains go on
 STRIKES_S = 60.0  # until a request of the kind comes by
 PATIENCE_S = 180.0  # a recovery that takes longer than it should is still measured
 REFUSED_S = 30.0  # until a zombie that was woken has noticed

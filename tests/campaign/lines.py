@@ -38,6 +38,20 @@ class Line:
     load: float
     problem: str
 
+    def __str__(self) -> str:
+        took = "no recovery" if self.recovery_s is None else f"recovery {self.recovery_s:.1f} s"
+        words = [
+            f"{self.kind}: {self.what}",
+            took,
+            f"{self.fenced} chains fenced, {self.moved} moved",
+            f"{self.records} records",
+        ]
+        if self.refused:
+            words.append(f"refused by {self.refused}")
+        if self.problem:
+            words.append(f"PROBLEM: {self.problem}")
+        return "; ".join(words)
+
     @property
     def slow(self) -> bool:
         """Whether the recovery took too long."""
