@@ -12,7 +12,6 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
@@ -25,7 +24,7 @@ from tests.campaign.cluster import BROKERS, Cluster
 from tests.campaign.lines import Line
 from tests.campaign.load import Load, Positions
 from tests.campaign.plan import Deed, Fault, Kind
-from tests.campaign.relay import Answered, Caught, Pass, Relays, Side, Trigger
+from tests.campaign.relay import Act, Answered, Caught, Pass, Relays, Side, Trigger
 from tests.campaign.sealers import SealerProcess, Sealers
 from tests.campaign.wire import Api
 from tests.conftest import wait_until
@@ -44,13 +43,14 @@ MOVING = (Kind.KILL, Kind.ZOMBIE, Kind.REBALANCE)
 
 @dataclass
 class Stroke:
-    """What a fault did so far. `before`: who owned each chain; `target`: the raw positions to pass."""
+    """What a fault did so far. `before`: who owned each chain; `target`: the raw positions to pass; `joining`: must get one."""
 
     at: float
     target: list[int]
     before: dict[str, int | None]
     raised: set[str] = field(default_factory=set)
     moved: set[str] = field(default_factory=set)
+    joining: int | None = None
 
 
 class Campaign:
@@ -67,30 +67,19 @@ class Campaign:
 
     def run(self, fault: Fault) -> Line:
         """One round. Whatever does not hold is in the line."""
-        facts: dict[str, object] = {"recovery_s": None, "fenced": 0, "moved": 0, "refused": "", "records": 0}
-        facts |= {"lost": 0, "duplicated": 0, "forks": 0, "problem": ""}
+        line = Line(fault.number, fault.kind.value, str(fault), fault.api is Api.END_TXN)
         try:
             self._await_steady()
             self._relays.answered = []
-            facts |= self._strike(fault)
-            facts |= self._check()
-            facts["problem"] = self._judge(fault, facts)
+            self._strike(fault, line)
+            self._check(line)
         except AssertionError as error:
-            problem = str(error)
-            facts |= {"forks": int("fork" in problem), "duplicated": int("twice" in problem), "problem": problem}
+            line.problem = str(error)
+            line.forks, line.duplicated = int("fork" in line.problem), int("twice" in line.problem)
         except (SealtrailError, pytest.fail.Exception) as error:
-            facts["problem"] = str(error)
-        facts["load"] = round(os.getloadavg()[0], 1)
-        return Line(fault.number, fault.kind.value, str(fault), fault.api is Api.END_TXN, **facts)  # type: ignore[arg-type]
-
-    def _judge(self, fault: Fault, facts: dict[str, object]) -> str:
-        if self._relays.accepted:
-            return f"a broker took a commit of an outlawed owner: {self._relays.accepted[0].request}"
-        if facts["lost"]:
-            return f"{facts['lost']} acknowledged events are not sealed"
-        if fault.kind is Kind.ZOMBIE and not facts["refused"]:
-            return "nobody refused the zombie"
-        return ""
+            line.problem = str(error)
+        line.load = round(os.getloadavg()[0], 1)
+        return line
 
     # -- a round
 
@@ -107,32 +96,35 @@ class Campaign:
         acknowledged = self._load.acknowledged()
         wait_until(lambda: self._positions.beyond(acknowledged), deadline_s=STEADY_S, what="sealing by all chains")
 
-    def _strike(self, fault: Fault) -> dict[str, object]:
-        """Do it, and wait until the chains have recovered; the facts of it."""
-        if fault.kind is Kind.ZOMBIE:
-            return self._zombie(fault)
-        if fault.kind is Kind.BROKER:
-            return self._broker(fault)
-        if fault.kind is Kind.REBALANCE:
-            return self._rebalance(fault)
-        if fault.kind is Kind.KILL:
-            return self._kill(fault)
-        return self._network(fault)
+    def _strike(self, fault: Fault, line: Line) -> None:
+        """Do it, and wait until the chains have recovered."""
+        acts = {
+            Kind.KILL: self._kill,
+            Kind.ZOMBIE: self._zombie,
+            Kind.REBALANCE: self._rebalance,
+            Kind.NETWORK: self._network,
+            Kind.BROKER: self._broker,
+        }
+        acts[fault.kind](fault, line)
 
-    def _check(self) -> dict[str, object]:
+    def _check(self, line: Line) -> None:
         """Pause, wait until all is sealed, read what is new."""
         self._load.pause()
         ends = Ends(self._cluster.settings("admin")).high(self._raw)
         raw = [ends[where] for where in self._raw]
         wait_until(lambda: self._positions.reached(raw), deadline_s=SEALED_S, what="all sealed")
         counts = self._trail.take()
-        sealed = counts.seals - self._records
+        line.records = counts.seals - self._records
         self._records = counts.seals
-        return {"records": sealed, "lost": len(self._load.given.difference(counts.event_ids))}
+        line.lost = len(self._load.given.difference(counts.event_ids))
+        if line.lost:
+            line.problem = f"{line.lost} acknowledged events are not sealed"
+        elif self._relays.accepted:
+            line.problem = f"a broker took a commit of an outlawed owner: {self._relays.accepted[0].request}"
 
     # -- faults
 
-    def _kill(self, fault: Fault) -> dict[str, object]:
+    def _kill(self, fault: Fault, line: Line) -> None:
         before = dict(self._relays.owners_pids)
         if fault.api is None:
             time.sleep(fault.seconds)  # any moment will do
@@ -151,9 +143,9 @@ class Campaign:
             victim = self._sender(trigger)
         self._sealers.buried(victim)
         self._sealers.start()
-        return self._recovered(fault, stroke)
+        self._recovered(fault, stroke, line)
 
-    def _zombie(self, fault: Fault) -> dict[str, object]:
+    def _zombie(self, fault: Fault, line: Line) -> None:
         """Stopped within a transaction until every chain goes on without it; then the broker gets its request, and it wakes."""
         before = dict(self._relays.owners_pids)
         released = threading.Event()
@@ -172,7 +164,7 @@ class Campaign:
         name = trigger.caught.request.transactional_id
         partition = str(name).rpartition("/")[2]
         try:
-            facts = self._recovered(fault, stroke)
+            self._recovered(fault, stroke, line)
             if name not in stroke.moved:
                 pytest.fail("the zombie's chain did not move")
         finally:
@@ -199,33 +191,38 @@ class Campaign:
         by_broker = any(a.error for a in answered())
         if fault.api is Api.END_TXN and not by_broker:
             pytest.fail("no broker refused the zombie's commit")
-        return {**facts, "refused": "broker" if by_broker else "itself"}
+        line.refused = "broker" if by_broker else "itself"
 
     def _given_up(self, zombie: SealerProcess, partition: str) -> int:
         """How often that process said that this chain goes back to the fence."""
         return zombie.says("goes back to the fence", f'"partition": {partition}')
 
-    def _rebalance(self, fault: Fault) -> dict[str, object]:
+    def _rebalance(self, fault: Fault, line: Line) -> None:
         stroke = self._struck(time.monotonic(), dict(self._relays.owners_pids))
         leaving = self._sealers.running[fault.which % len(self._sealers.running)]
         if fault.deed is not Deed.LEAVES:
-            self._sealers.start()
+            stroke.joining = self._sealers.start().pid
         if fault.deed is not Deed.JOINS:
             self._sealers.leave(leaving)
-        return self._recovered(fault, stroke)
+        self._recovered(fault, stroke, line)
 
-    def _network(self, fault: Fault) -> dict[str, object]:
-        before = dict(self._relays.owners_pids)
+    def _network(self, fault: Fault, line: Line) -> None:
         if fault.deed is Deed.CUT_OFF:
-            stroke = self._struck(time.monotonic(), before)
+            stroke = self._struck(time.monotonic(), dict(self._relays.owners_pids))
             self._relays.cut(fault.which % len(BROKERS), fault.seconds)
-            return self._recovered(fault, stroke)
-        if fault.deed is Deed.DELAYED:
-            stroke = self._struck(time.monotonic(), before)
+            self._recovered(fault, stroke, line)
+        elif fault.deed is Deed.DELAYED:
+            stroke = self._struck(time.monotonic(), dict(self._relays.owners_pids))
             self._relays.delay_s = fault.seconds
             time.sleep(DELAYED_S)  # how long it lasts
             self._relays.delay_s = 0.0
-            return self._recovered(fault, stroke)
+            self._recovered(fault, stroke, line)
+        else:
+            self._request(fault, line)
+
+    def _request(self, fault: Fault, line: Line) -> None:
+        """One request, or its answer, is dropped, held or repeated."""
+        before = dict(self._relays.owners_pids)
         repeated = threading.Event()
 
         async def act(caught: Caught) -> Pass:
@@ -237,12 +234,11 @@ class Campaign:
             return Pass.CUT if fault.deed is Deed.DROPPED else Pass.ON
 
         trigger = self._armed(fault, act)
-        facts = self._recovered(fault, self._struck(trigger.at, before))
+        self._recovered(fault, self._struck(trigger.at, before), line)
         done = repeated if fault.deed is Deed.REPEATED else trigger.through
         wait_until(done.is_set, deadline_s=STRIKES_S, what="the end of the fault")
-        return facts
 
-    def _broker(self, fault: Fault) -> dict[str, object]:
+    def _broker(self, fault: Fault, line: Line) -> None:
         number = BROKERS[fault.which % len(BROKERS)]
         stroke = self._struck(time.monotonic(), dict(self._relays.owners_pids))
         self._cluster.kill(number)
@@ -250,17 +246,16 @@ class Campaign:
             time.sleep(fault.seconds)  # how long it is away, at least
             starting = threading.Thread(target=self._cluster.start, args=(number,))
             starting.start()
-            facts = self._recovered(fault, stroke)
+            self._recovered(fault, stroke, line)
             starting.join()
         else:
-            facts = self._recovered(fault, stroke)
+            self._recovered(fault, stroke, line)
             self._cluster.start(number)
         self._cluster.await_whole()
-        return facts
 
     # -- parts of them
 
-    def _armed(self, fault: Fault, act: Callable[[Caught], object]) -> Trigger:
+    def _armed(self, fault: Fault, act: Act) -> Trigger:
         """Wait until a request is caught where the fault is to strike. Fences come by when one is provoked."""
         assert fault.api is not None
         if fault.api is Api.INIT_PRODUCER_ID:
@@ -270,7 +265,7 @@ class Campaign:
                 return Pass.ON
 
             self._relays.arm(Api.END_TXN, Side.REQUEST, 0, hold)
-        trigger = self._relays.arm(fault.api, fault.side, fault.skip, act)  # type: ignore[arg-type]
+        trigger = self._relays.arm(fault.api, fault.side, fault.skip, act)
         if not trigger.met.wait(STRIKES_S):
             pytest.fail(f"no {fault.api.name} came by in {STRIKES_S:.0f} s")
         return trigger
@@ -285,8 +280,8 @@ class Campaign:
     def _struck(self, at: float, before: dict[str, int | None]) -> Stroke:
         return Stroke(at, self._load.acknowledged(), before)
 
-    def _recovered(self, fault: Fault, stroke: Stroke) -> dict[str, object]:
-        """Wait for it; how long it took since the stroke, and how many chains moved."""
+    def _recovered(self, fault: Fault, stroke: Stroke, line: Line) -> None:
+        """Wait for it, and note how long it took since the stroke."""
         moves = fault.kind in MOVING
 
         def recovered() -> bool:
@@ -299,8 +294,12 @@ class Campaign:
                         stroke.target[partition] = self._load.acknowledged()[partition]
                     if stroke.before.get(name) != answer.pid:
                         stroke.moved.add(name)
-            return (bool(stroke.moved) or not moves) and self._positions.beyond(stroke.target)
+            if moves and not stroke.moved:
+                return False
+            if stroke.joining is not None and stroke.joining not in self._relays.owners_pids.values():
+                return False
+            return self._positions.beyond(stroke.target)
 
         wait_until(recovered, deadline_s=PATIENCE_S, what="recovery of all chains")
-        recovery_s = round(time.monotonic() - stroke.at, 1)
-        return {"recovery_s": recovery_s, "fenced": len(stroke.raised), "moved": len(stroke.moved)}
+        line.recovery_s = round(time.monotonic() - stroke.at, 1)
+        line.fenced, line.moved = len(stroke.raised), len(stroke.moved)

@@ -14,29 +14,30 @@ from tests.campaign.plan import Counts, Kind
 RECOVERY_S = 30.0  # in which a chain has to recover
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Line:
-    """One fault. recovery_s: from its stroke until every chain is past what was acknowledged then; None: never.
+    """One fault, noted as it goes.
 
-    fenced, moved: chains that a process fenced since, and of them those that another did than before. records: sealed since
-    the line before. refused: who refused a zombie's act: "broker", or "itself", which gave its transaction up when it woke;
-    empty: nobody. load: the machine's load average, over a minute. problem: what does not hold.
+    recovery_s: from its stroke until every chain is past what was acknowledged then; None: never. fenced, moved: chains that a
+    process fenced since, and of them those that another did than before. records: sealed since the line before. refused: who
+    refused a zombie's act: "broker", or "itself", which gave its transaction up when it woke; empty: nobody. load: the machine's
+    load average, over a minute. problem: what does not hold.
     """
 
     number: int
     kind: str
     what: str
     on_end_txn: bool
-    recovery_s: float | None
-    fenced: int
-    moved: int
-    records: int
-    refused: str
-    lost: int
-    duplicated: int
-    forks: int
-    load: float
-    problem: str
+    recovery_s: float | None = None
+    fenced: int = 0
+    moved: int = 0
+    records: int = 0
+    refused: str = ""
+    lost: int = 0
+    duplicated: int = 0
+    forks: int = 0
+    load: float = 0.0
+    problem: str = ""
 
     def __str__(self) -> str:
         took = "no recovery" if self.recovery_s is None else f"recovery {self.recovery_s:.1f} s"
