@@ -20,8 +20,8 @@ class Line:
 
     recovery_s: from its stroke until every chain is past what was acknowledged then; None: never. fenced, moved: chains that a
     process fenced since, and of them those that another did than before. records: sealed since the line before. refused: who
-    refused a zombie's act: "broker", or "itself", which gave its transaction up when it woke; empty: nobody. load: the machine's
-    load average, over a minute. problem: what does not hold.
+    refused a zombie's act: "broker", or "itself", which gave its transaction up when it woke; empty: nobody. load: the
+    machine's load average, over a minute. problem: what does not hold.
     """
 
     number: int
