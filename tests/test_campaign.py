@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
 from infra.pki import Authority, TlsFiles, utc_now
 from infra.places import HOST, free_ports
@@ -232,7 +233,11 @@ class Link:
         server = authority.issue(folder, "broker", server=True)
         self.port, target = free_ports(2)
         self.broker = Broker(target, server)
-        self.relays = Relays([(self.port, target)], server, self._client, list)
+        self.relays = Relays([(self.port, target)], server, self._client, lambda serial: serial)
+
+    @property
+    def serial(self) -> int:
+        return x509.load_pem_x509_certificate(self._client.certificate.read_bytes()).serial_number
 
     def connect(self) -> ssl.SSLSocket:
         context = ssl.create_default_context(cafile=str(self._client.ca))
@@ -298,6 +303,25 @@ def test_what_is_held_when_its_sender_goes_still_reaches_the_broker(link: Link) 
     wait_until(lambda: len(link.broker.got) == 3, deadline_s=20, what="the held request")
     wait_until(lambda: link.relays.accepted, deadline_s=20, what="its answer")  # this broker fences nobody, and it shows
     assert link.relays.accepted[0].request.producer == Producer(4711, 0)
+
+
+def test_a_request_is_its_senders_by_the_number_of_the_certificate(link: Link) -> None:
+    link.relays.arm(Api.END_TXN, Side.RESPONSE, 0, act(lambda _: Pass.ON))
+    assert asked(link, fence(1), end(2, 0)) == [1, 2]
+    assert {answer.pid for answer in link.relays.answered} == {link.serial}
+
+
+def test_a_request_that_was_overtaken_reaches_the_broker_though_its_sender_was_cut_off(link: Link) -> None:
+    async def overtaken(caught: Caught) -> Pass:
+        caught.hang_up()
+        while len(link.broker.got) < 2:
+            await asyncio.sleep(0.01)
+        return Pass.ON
+
+    link.relays.arm(Api.END_TXN, Side.REQUEST, 0, overtaken)
+    assert asked(link, fence(1), end(2, 0)) == [1]
+    assert asked(link, end(3, 0)) == [3]
+    wait_until(lambda: [r.correlation for r in link.broker.got] == [1, 3, 2], deadline_s=20, what="the first")
 
 
 def test_a_request_is_repeated_and_the_second_answer_reaches_nobody(link: Link) -> None:

@@ -226,7 +226,9 @@ class Campaign:
         repeated = threading.Event()
 
         async def act(caught: Caught) -> Pass:
-            if fault.deed is Deed.HELD:
+            if fault.deed is Deed.OVERTAKEN:
+                caught.hang_up()
+            if fault.deed in (Deed.HELD, Deed.OVERTAKEN):
                 await asyncio.sleep(fault.seconds)
             elif fault.deed is Deed.REPEATED:
                 asyncio.get_running_loop().call_later(fault.seconds, caught.repeat)

@@ -76,7 +76,7 @@ class Cluster:
         """Start all, and make topics, rights and keys. Raises TransientError or ConfigError."""
         for folder in (self.places.state, self.places.run, self.places.logs):
             folder.mkdir(parents=True, exist_ok=True)
-        authority = Authority(self.places.tls / "ca.pem", self.places.root / "ca.key", "sealtrail campaign", utc_now())
+        authority = self.authority()
         self._tls = {role: authority.issue(self.places.tls, role) for role, needs in roles.ROLES.items() if needs.kafka}
         self._tls |= {name: authority.issue(self.places.tls, name, server=True) for name in ("broker", "s3")}
         keys.ensure(self.places, utc_now())
@@ -90,6 +90,10 @@ class Cluster:
             list(pool.map(self.start, BROKERS))
         topics = replace(catalogue.load(), replication_factor=len(BROKERS), min_insync_replicas=2)
         provision(self.settings("admin"), topics, raw_partitions=self.partitions)
+
+    def authority(self) -> Authority:
+        """Who signs what brokers and clients show each other."""
+        return Authority(self.places.tls / "ca.pem", self.places.root / "ca.key", "sealtrail campaign", utc_now())
 
     def down(self, *, remove: bool) -> None:
         """End the brokers, at once; with `remove` nothing of them stays."""

@@ -44,6 +44,7 @@ class Deed(StrEnum):
     DROPPED = "dropped"
     HELD = "held"
     REPEATED = "repeated late"
+    OVERTAKEN = "overtaken"  # the connection is cut, and the broker gets the request after the one that the client sent again
     CUT_OFF = "broker cut off"
     DELAYED = "all requests delayed"
     BROKER_KILLED = "broker killed"
@@ -72,7 +73,7 @@ class Fault:
             words.append(f"{self.api.name} {self.side.value}{' (lost)' if self.lost else ''}")
         elif self.deed is Deed.KILLED:
             words.append("at random")
-        if self.deed in (Deed.HELD, Deed.REPEATED, Deed.CUT_OFF, Deed.BROKER_KILLED, Deed.DELAYED):
+        if self.deed in (Deed.HELD, Deed.REPEATED, Deed.OVERTAKEN, Deed.CUT_OFF, Deed.BROKER_KILLED, Deed.DELAYED):
             words.append(f"{self.seconds:.1f} s" if self.seconds else "until the chains go on")
         return " ".join(words)
 
@@ -201,7 +202,13 @@ def _network(choice: Random, count: int) -> list[_Rest]:
             api = Api.END_TXN
         else:
             deed, api, side = next(others)
-        spans = {Deed.HELD: BEYOND_S, Deed.REPEATED: REPEAT_S, Deed.CUT_OFF: CUT_S, Deed.DELAYED: DELAY_S}
+        spans = {
+            Deed.HELD: BEYOND_S,
+            Deed.REPEATED: REPEAT_S,
+            Deed.OVERTAKEN: REPEAT_S,
+            Deed.CUT_OFF: CUT_S,
+            Deed.DELAYED: DELAY_S,
+        }
         seconds = choice.uniform(*spans[deed]) if deed in spans else 0.0
         skip = _skip(choice, api) if api is not None else 0
         found.append((Kind.NETWORK, deed, api, side, skip, deed is Deed.DROPPED, seconds, choice.randrange(100)))

@@ -16,11 +16,9 @@ import ssl
 import struct
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-
-import psutil
 
 from infra.pki import TlsFiles
 from infra.places import HOST
@@ -75,6 +73,7 @@ class Caught:
     request: Request
     pid: int | None
     repeat: Callable[[], None]  # sends the request once more; its answer reaches nobody
+    hang_up: Callable[[], None]  # ends the sealer's side alone: what is held still goes on to the broker
 
 
 Act = Callable[[Caught], Awaitable[Pass]]
@@ -107,11 +106,11 @@ class Relays:
     Args:
         ports: where each listens, and the port of its broker.
         near, far: the certificate that sealers see, and the one that brokers see.
-        pids: of the sealers that run.
+        sender: the process whose certificate has this serial number.
     """
 
     def __init__(
-        self, ports: Sequence[tuple[int, int]], near: TlsFiles, far: TlsFiles, pids: Callable[[], Iterable[int]]
+        self, ports: Sequence[tuple[int, int]], near: TlsFiles, far: TlsFiles, sender: Callable[[int], int | None]
     ) -> None:
         self._ports = ports
         self._near = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(near.ca))
@@ -119,7 +118,7 @@ class Relays:
         self._near.verify_mode = ssl.CERT_REQUIRED
         self._far = ssl.create_default_context(cafile=str(far.ca))
         self._far.load_cert_chain(far.certificate, far.key)
-        self._pids = pids
+        self._sender = sender
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="relays", daemon=True)
         self._triggers: list[Trigger] = []
@@ -187,13 +186,13 @@ class Relays:
             if time.monotonic() < self._away.get(port, 0.0):
                 writer.transport.abort()
                 return
-            source = writer.get_extra_info("peername")
             try:
                 far = await asyncio.open_connection(HOST, target, ssl=self._far, server_hostname=HOST, limit=LIMIT)
             except (OSError, ssl.SSLError):
                 writer.transport.abort()  # the broker is away
                 return
-            connection = _Connection(self, port, self._sender(source[1] if source else 0), (reader, writer), far)
+            shown = writer.get_extra_info("peercert") or {}
+            connection = _Connection(self, port, self._sender(int(shown.get("serialNumber", "0"), 16)), (reader, writer), far)
             self._connections.add(connection)
             try:
                 await connection.run()
@@ -204,14 +203,6 @@ class Relays:
 
         return serve
 
-    def _sender(self, port: int) -> int | None:
-        """The sealer whose end of a connection has this port."""
-        for pid in self._pids():
-            with contextlib.suppress(psutil.Error):
-                if any(c.laddr and c.laddr.port == port for c in psutil.Process(pid).net_connections("tcp4")):
-                    return pid
-        return None
-
     async def passes(self, connection: _Connection, request: Request, body: Frame, side: Side) -> Pass:
         """What becomes of a frame."""
         if side is Side.REQUEST and self.delay_s:
@@ -220,7 +211,7 @@ class Relays:
         if trigger is None:
             return Pass.ON
         self._triggers.remove(trigger)
-        trigger.caught = Caught(request, connection.pid, lambda: connection.repeat(request, body))
+        trigger.caught = Caught(request, connection.pid, lambda: connection.repeat(request, body), connection.hang_up)
         trigger.at = time.monotonic()
         trigger.met.set()
         try:
@@ -278,6 +269,10 @@ class _Connection:
         """End both sides at once."""
         self._near.transport.abort()
         self._far.transport.abort()
+
+    def hang_up(self) -> None:
+        """End the sealer's side."""
+        self._near.transport.abort()
 
     def repeat(self, request: Request, body: Frame) -> None:
         """Send a request once more."""

@@ -9,6 +9,9 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from cryptography import x509
+
+from infra.pki import Authority
 from schemas.settings import PREFIX
 from tests.conftest import wait_until
 
@@ -20,8 +23,7 @@ QUIET_S = 3600.0  # no heartbeats: what is sealed while nobody emits would be a 
 class SealerProcess:
     """One `sealtrail run sealer`, with its log."""
 
-    def __init__(self, number: int, config: Path, flags: Mapping[str, str], log: Path) -> None:
-        self.number = number
+    def __init__(self, config: Path, flags: Mapping[str, str], log: Path) -> None:
         self.log = log
         settings = {**flags, "heartbeat_s": str(QUIET_S), "batch_ms": str(BATCH_MS)}
         environment = {**os.environ, **{PREFIX + name.upper(): value for name, value in settings.items()}}
@@ -55,11 +57,17 @@ class SealerProcess:
 
 
 class Sealers:
-    """Those that run. `unasked`: exit statuses of those that ended by themselves."""
+    """Those that run, each with a certificate of its own: all say `sealer`, and their numbers differ.
 
-    def __init__(self, config: Path, flags: Mapping[str, str], logs: Path) -> None:
-        self._config, self._flags, self._logs = config, flags, logs
+    Attributes:
+        unasked: exit statuses of those that ended by themselves.
+    """
+
+    def __init__(self, config: Path, flags: Mapping[str, str], authority: Authority, folder: Path, logs: Path) -> None:
+        """`folder`: of the certificates."""
+        self._config, self._flags, self._authority, self._folder, self._logs = config, flags, authority, folder, logs
         self._count = 0
+        self._by_serial: dict[int, int] = {}
         self.running: list[SealerProcess] = []
         self.unasked: list[int | None] = []
 
@@ -70,9 +78,17 @@ class Sealers:
     def start(self) -> SealerProcess:
         """One more."""
         self._count += 1
-        made = SealerProcess(self._count, self._config, self._flags, self._logs / f"sealer-{self._count}.log")
+        name = f"sealer-{self._count}"
+        tls = self._authority.issue(self._folder / name, "sealer")
+        flags = {**self._flags, "kafka_certificate": str(tls.certificate), "kafka_key": str(tls.key)}
+        made = SealerProcess(self._config, flags, self._logs / f"{name}.log")
+        self._by_serial[x509.load_pem_x509_certificate(tls.certificate.read_bytes()).serial_number] = made.pid
         self.running.append(made)
         return made
+
+    def sender(self, serial: int) -> int | None:
+        """The process whose certificate has this number."""
+        return self._by_serial.get(serial)
 
     def by_pid(self, pid: int | None) -> SealerProcess | None:
         """Which it is."""

@@ -34,10 +34,12 @@ def run(faults: Sequence[Fault], shard: tuple[int, int], ledger: Ledger, rate: f
         with ExitStack() as held:
             cluster.up()
             cluster.await_whole()
-            sealers = Sealers(cluster.role_file("sealer"), cluster.flags([n.relay for n in cluster.nodes]), folder / "logs")
+            flags = cluster.flags([node.relay for node in cluster.nodes])
+            folders = (cluster.places.tls, cluster.places.logs)
+            sealers = Sealers(cluster.role_file("sealer"), flags, cluster.authority(), *folders)
             held.callback(sealers.end)
             ports = [(node.relay, node.proxied) for node in cluster.nodes]
-            relays = held.enter_context(Relays(ports, cluster.tls("broker"), cluster.tls("sealer"), sealers.pids))
+            relays = held.enter_context(Relays(ports, cluster.tls("broker"), cluster.tls("sealer"), sealers.sender))
             load = held.enter_context(Load(cluster, PARTITIONS, rate))
             positions = held.enter_context(Positions(cluster, PARTITIONS))
             campaign = Campaign(cluster, relays, sealers, load, positions, report)
