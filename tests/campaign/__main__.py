@@ -16,6 +16,7 @@ from pathlib import Path
 
 from infra.report import Reporter
 from sealtrail.errors import SealtrailError
+from tests.campaign.cluster import UnfitError
 from tests.campaign.lines import Ledger, summary
 from tests.campaign.plan import Counts, plan, shard_of
 from tests.campaign.shard import run
@@ -44,7 +45,7 @@ def main() -> int:
         mine = shard_of(plan(given.seed, counts), shard, shards)
         report.line(f"seed {given.seed}: {len(mine)} faults; what is done is noted in {ledger.folder}")
         run(mine, (shard, shards), ledger, given.rate, report)
-    except SealtrailError as error:
+    except (SealtrailError, UnfitError) as error:
         print(f"faults: {error}", file=sys.stderr)
         return 1
     lines = ledger.lines()

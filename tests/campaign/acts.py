@@ -12,6 +12,7 @@ import os
 import signal
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import pytest
@@ -31,7 +32,7 @@ from tests.conftest import wait_until
 from tests.trail import GrowingTrail
 
 SEALERS = 3
-STEADY_S = 180.0  # until all sealers have chains and all chains go on
+STEADY_S = 300.0  # until all sealers have chains and all chains go on
 STRIKES_S = 60.0  # until a request of the kind comes by
 PATIENCE_S = 180.0  # a recovery that takes longer than it should is still measured
 REFUSED_S = 30.0  # until a zombie that was woken has noticed
@@ -246,10 +247,10 @@ class Campaign:
         self._cluster.kill(number)
         if fault.seconds:
             time.sleep(fault.seconds)  # how long it is away, at least
-            starting = threading.Thread(target=self._cluster.start, args=(number,))
-            starting.start()
-            self._recovered(fault, stroke, line)
-            starting.join()
+            with ThreadPoolExecutor(1) as beside:
+                starting = beside.submit(self._cluster.start, number)
+                self._recovered(fault, stroke, line)
+                starting.result()
         else:
             self._recovered(fault, stroke, line)
             self._cluster.start(number)

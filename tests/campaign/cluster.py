@@ -21,12 +21,13 @@ from infra.server import Launch, answers, bring_up
 from kafkaio.admin import admin_client, provision, reachable
 from schemas import catalogue
 from schemas.settings import Settings
-from sealtrail.errors import TransientError
+from sealtrail.errors import SealtrailError, TransientError
 from tests.conftest import wait_until
 
 BROKERS = (1, 2, 3)
 JVM = ("-Xms128m", "-Xmx384m", "-XX:+UseSerialGC", "-XX:MaxDirectMemorySize=128m")
-WHOLE_S = 120.0  # a broker that was killed reads its logs, and catches up with the others
+START_S = 300.0  # three nodes that start together on a machine that does other things as well
+WHOLE_S = 300.0  # a broker that was killed reads its logs, and catches up with the others
 NAME = "campaign"
 FIXED = {
     "process.roles": "broker,controller",
@@ -58,6 +59,10 @@ class Node:
         return f"kafka-{self.number}"
 
 
+class UnfitError(Exception):
+    """This machine does not carry the cluster; that says nothing of sealers."""
+
+
 class Cluster:
     """The brokers of one folder, with topics, rights and keys for one deployment."""
 
@@ -73,7 +78,7 @@ class Cluster:
         self._tls: dict[str, TlsFiles] = {}
 
     def up(self) -> None:
-        """Start all, and make topics, rights and keys. Raises TransientError or ConfigError."""
+        """Start all, and make topics, rights and keys. Raises UnfitError; TransientError where artifacts cannot be had."""
         for folder in (self.places.state, self.places.run, self.places.logs):
             folder.mkdir(parents=True, exist_ok=True)
         authority = self.authority()
@@ -103,8 +108,11 @@ class Cluster:
             shutil.rmtree(self.places.state, ignore_errors=True)
 
     def start(self, number: int) -> None:
-        """Start one broker and return when it answers."""
-        bring_up(self._launches[number], self.places, self._report)
+        """Start one broker and return when it answers. Raises UnfitError."""
+        try:
+            bring_up(self._launches[number], self.places, self._report)
+        except SealtrailError as error:
+            raise UnfitError(str(error)) from error
 
     def kill(self, number: int) -> None:
         """kill -9."""
@@ -167,4 +175,5 @@ class Cluster:
                 return f"does not answer on port {node.client}"
             return reachable(admin, timeout_s=3)
 
-        return kafka.launch_node(node.name, home, text, listeners, jars, self._tls["broker"], health, ("-t", identity), JVM)
+        launch = kafka.launch_node(node.name, home, text, listeners, jars, self._tls["broker"], health, ("-t", identity), JVM)
+        return replace(launch, patience_s=START_S)

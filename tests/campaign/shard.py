@@ -21,7 +21,7 @@ PARTITIONS = 6  # of the raw topic: two chains for each of three sealers
 def run(faults: Sequence[Fault], shard: tuple[int, int], ledger: Ledger, rate: float, report: Reporter) -> None:
     """Do what is not done of these, until something does not hold; a line each. `shard`: which of how many, for the files.
 
-    The cluster's folder stays, logs and all, if something did not hold. Raises what kept the cluster from starting.
+    The cluster's folder stays, logs and all, if something did not hold. Raises UnfitError, whose fault has no line.
     """
     done = {line.number for line in ledger.lines()}
     left = [fault for fault in faults if fault.number not in done]
