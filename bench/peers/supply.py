@@ -77,10 +77,10 @@ def fill(settings: Settings, events: int, partitions: int, tokens: float = 0.0) 
         settings: the source's.
         tokens: the share of the events whose people have logins, for which tokens will stand.
     """
-    names = [_instance(partition, partitions) for partition in range(partitions)]
+    names = [instance_on(partition, partitions) for partition in range(partitions)]
     with ExitStack() as stack:
         emitters = [stack.enter_context(AuditProducer(settings, SOURCE, name, TENANTS)) for name in names]
-        for emitter, draft in zip(cycle(emitters), islice(cycle(_drafts(tokens)), events), strict=False):
+        for emitter, draft in zip(cycle(emitters), islice(cycle(drafts(tokens)), events), strict=False):
             emitter.emit(draft)
         for emitter in emitters:
             if not emitter.await_broker(AWAIT_S):
@@ -159,7 +159,7 @@ def _opener(sealer: Settings) -> Callable[[Mapping[str, Any], float], bytes]:
     return opened
 
 
-def _drafts(tokens: float) -> list[Draft]:
+def drafts(tokens: float) -> list[Draft]:
     """Drafts of which every `SIGNED_EVERY`th is signed by the policy."""
     shapes = shapes_of(json.loads(github_payloads(Reporter(quiet=True)).read_text()))
     signed, others = _apart(shapes)
@@ -190,7 +190,7 @@ def _apart(shapes: Sequence[Any]) -> tuple[list[Draft], list[Draft]]:
     return signed, others
 
 
-def _instance(partition: int, partitions: int) -> str:
+def instance_on(partition: int, partitions: int) -> str:
     """An instance's name whose records belong on this partition."""
     names = (f"w{number}" for number in count())
     return next(name for name in names if partition_of(f"{SOURCE}/{name}".encode(), partitions) == partition)
