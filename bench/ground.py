@@ -15,7 +15,7 @@ import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from itertools import count
@@ -23,6 +23,11 @@ from pathlib import Path
 from subprocess import PIPE, Popen
 
 import psutil
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # the library names no exports
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+)
 
 from bench.load import Lag, Load
 from bench.peers.checking import WrongError
@@ -30,7 +35,7 @@ from bench.peers.contestants import ROOT
 from bench.peers.figures import machine
 from bench.peers.supply import SOURCE
 from bench.peers.watch import Figures, StalledError, Window, figures_of, watch
-from infra import process
+from infra import kafka, process
 from infra.places import Ports
 from infra.report import Reporter
 from infra.stack import Stack
@@ -45,6 +50,8 @@ from sealtrail.seal import ZERO_DIGEST, Kind, decode_seal, decode_sealed_event, 
 
 STOP_S = 30.0  # for a sealer to end by itself
 BEGIN_S = 180.0  # for all chains of a deployment to begin, on a busy machine
+SEGMENT_BYTES = 16 << 20  # of a log, in a long run
+KEPT_BYTES = 64 << 20  # of a log; the broker looks every five minutes
 SETTLE_S = 180.0  # for what is on the raw topic to be sealed
 
 
@@ -149,22 +156,46 @@ class Deployment:
 
             _await(sealed, SETTLE_S, "not everything was sealed")
 
-    def check(self) -> dict[int, list[Row]]:
-        """Read the archive topic: its events by partition. Raises WrongError."""
+    def keep_little(self) -> None:
+        """Let the broker delete what a long run has written: from now on, all but the newest of each log."""
+        resources = []
+        for topic in (self.topics.raw, self.topics.archive, self.topics.hot, self.topics.siem, self.topics.activity):
+            resource = ConfigResource(ConfigResource.Type.TOPIC, topic)
+            for key, value in (("segment.bytes", SEGMENT_BYTES), ("retention.bytes", KEPT_BYTES)):
+                entry = ConfigEntry(key, str(value), incremental_operation=AlterConfigOpType.SET)
+                resource.add_incremental_config(entry)
+            resources.append(resource)
+        client = admin_client(self.settings("admin"))
+        for future in client.incremental_alter_configs(resources).values():
+            future.result()
+
+    def check(self, *, whole: bool = True) -> dict[int, list[Row]]:
+        """Read what the archive topic holds: its events by partition. Raises WrongError.
+
+        Args:
+            whole: each log must begin with its chain.
+        """
         found = {}
         with PartitionReader(self.settings("admin")) as reader:
             for partition in range(self.partitions):
-                found[partition] = list(_checked(reader, self.topics.archive, partition))
+                found[partition] = list(_checked(reader, self.topics.archive, partition, whole))
         return found
 
+    def disk_bytes(self) -> dict[str, int]:
+        """Of each topic's logs, as the broker keeps them: compressed."""
+        data = self._stack.places.server(kafka.NAME) / "data"
+        return {topic: sum(path.stat().st_size for path in data.glob(f"{topic}-*/*.log")) for topic in astuple(self.topics)}
 
-def _checked(reader: PartitionReader, topic: str, partition: int) -> Iterator[Row]:
+
+def _checked(reader: PartitionReader, topic: str, partition: int, whole: bool) -> Iterator[Row]:
     seq = next_offset = 0
     prev = ZERO_DIGEST
     for record in reader.read_all(topic, partition):
         data = decode_sealed_event(record.value or b"").seal
         seal = decode_seal(data)
         where = f"{topic}/{partition}@{record.offset}"
+        if not whole:
+            whole, seq, prev, next_offset = True, seal.seq, seal.prev, seal.source_offset
         if (seal.seq, seal.prev, seal.source_offset) != (seq, prev, next_offset):
             raise WrongError(f"{where}: seq {seal.seq}, raw offset {seal.source_offset}; {seq} and {next_offset} are next")
         if seal.kind is Kind.EVENT:
@@ -205,14 +236,30 @@ class Ground:
         for future in client.delete_topics(list(names), operation_timeout=60).values():
             future.result()
 
-    def maximum(self, asked: Namespace, partitions: int, processes: int) -> Figures:
-        """What sealers do with an input that is there before they begin; a line tells of it."""
+    def maximum(
+        self,
+        asked: Namespace,
+        partitions: int,
+        processes: int,
+        prepare: Callable[[Deployment], None] | None = None,
+        measure: Callable[[Deployment], None] | None = None,
+    ) -> Figures:
+        """What sealers do with an input that is there before they begin; a line tells of it.
+
+        Args:
+            prepare: is called with the deployment before anything is written to it: its logs need not begin with their chains.
+            measure: is called with it when all is done.
+        """
         with self.deployment(partitions) as deployment:
+            if prepare is not None:
+                prepare(deployment)
             deployment.fill(asked.events)
             load = os.getloadavg()[0]
             with deployment.sealer(processes) as sealer:
                 seen = watch(sealer, deployment.stable, asked.events, Window(asked.warm, 0, asked.measure))
-            rows = deployment.check()
+            rows = deployment.check(whole=prepare is None)
+            if measure is not None:
+                measure(deployment)
             figures = figures_of(seen, {partition: [row.offset for row in found] for partition, found in rows.items()})
         self.report.line(
             f"flood: {partitions} partitions, {processes} processes: {figures.rate:,.0f} records/s, {figures.cpu_us:.1f} us of "
