@@ -105,12 +105,18 @@ class Deployment:
     @contextmanager
     def sealer(self, processes: int = 1, **settings: object) -> Iterator[psutil.Process]:
         """`sealtrail run sealer`, its process with its children."""
-        name = f"{self.name}-sealer-{next(self._numbers)}"
+        more = ("--processes", str(processes)) if processes > 1 else ()
+        with self.run("sealer", *more, **settings) as started:
+            yield started
+
+    @contextmanager
+    def run(self, role: str, *arguments: str, **settings: object) -> Iterator[psutil.Process]:
+        """`sealtrail run ROLE` with these settings, until the end of the context."""
+        name = f"{self.name}-{role}-{next(self._numbers)}"
         pid_file, log = self._folder / f"{name}.pid", self._folder / f"{name}.log"
-        given = {**self._given, **settings}
-        command = [sys.executable, "-m", "auditor", "run", "sealer", "--config", str(self._stack.role_file("sealer"))]
+        config, given = str(self._stack.role_file(role)), {**self._given, **settings}
         started = process.start(
-            [*command, "--processes", str(processes)] if processes > 1 else command,
+            [sys.executable, "-m", "auditor", "run", role, "--config", config, *arguments],
             pid_file=pid_file,
             log=log,
             cwd=ROOT,
@@ -216,12 +222,12 @@ class Ground:
 
     @classmethod
     @contextmanager
-    def begun(cls, report: Reporter | None = None) -> Iterator[Ground]:
-        """A new broker; ended and removed afterwards."""
+    def begun(cls, report: Reporter | None = None, *, stores: bool = False) -> Iterator[Ground]:
+        """A new broker, and S3 and OpenSearch with `stores`; ended and removed afterwards."""
         with tempfile.TemporaryDirectory(prefix="sealtrail-bench-") as name:
             stack = Stack(Path(name) / "stack", ports=Ports.free(), raw_partitions=1, report=Reporter(quiet=True))
             try:
-                stack.up(search=False, archive=False)
+                stack.up(search=stores, archive=stores)
                 yield cls(stack, Path(name), report or Reporter())
             finally:
                 stack.reset()
@@ -260,7 +266,10 @@ class Ground:
             rows = deployment.check(whole=prepare is None)
             if measure is not None:
                 measure(deployment)
+        try:
             figures = figures_of(seen, {partition: [row.offset for row in found] for partition, found in rows.items()})
+        except StalledError as error:
+            raise SystemExit(f"{partitions} partitions, {processes} processes: {error}") from error
         self.report.line(
             f"flood: {partitions} partitions, {processes} processes: {figures.rate:,.0f} records/s, {figures.cpu_us:.1f} us of "
             f"CPU each; {figures.records:,} in {figures.seconds:.1f} s; load {load:.1f}"

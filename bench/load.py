@@ -32,6 +32,7 @@ from schemas.settings import Settings
 from sealtrail.errors import TransientError
 
 TICK_S = 0.005  # what is due is handed over so often
+DRAFTS = 2_000  # different events, over and over
 FLOOD = 2_000  # events handed over at once when there is no schedule
 ID_SIZE = 16
 
@@ -53,7 +54,7 @@ class Load:
     def __init__(self, emitters: list[AuditProducer]) -> None:
         self._emitters = emitters
         self._uuid7 = Uuid7(time.time_ns, os.urandom)
-        self._admitted: Iterator[Admitted] = cycle([emitters[0].admit(draft) for draft in drafts(0.0)])
+        self._admitted: Iterator[Admitted] = cycle([emitters[0].admit(draft) for draft in drafts(0.0, DRAFTS)])
         self._turn = 0
 
     @classmethod

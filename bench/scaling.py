@@ -1,15 +1,16 @@
 """How the sealer scales: processes and partitions, what a chain costs a process, and what grows with a chain's length.
 
-    python -m bench.scaling [--only processes,chains,growth] [--json FILE]
+    python -m bench.scaling [--only processes,chains,growth,stores] [--json FILE]
 
 - **processes**: the maximum with 1, 2 and 4 processes (`run sealer --processes`) on 1, 4, 16 and 64 partitions, with no more
   processes than partitions. Records a second, processor time a record, transactional producers a process. On a machine with two
   cores, broker and processes share them: look at the processor time. Bytes a record of each topic's log, on four partitions.
 - **chains**: one process with 1, 4, 16 and 64 chains and no load: memory, threads, descriptors, processor time of heartbeats,
   seconds until all are fenced and sealing. A chain costs what the least-squares line through these says.
-- **growth**: see `bench.growth`.
+- **growth**: see `bench.growth`. **stores**: see `bench.stores`; with S3 and OpenSearch besides Kafka.
 
-Every flood's outputs are checked before its figures count. Takes about forty minutes; processes 20, chains 5, growth 15.
+Every flood's outputs are checked before its figures count. Takes about 45 minutes: processes 20, chains 5, growth
+15, stores 5.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
 
-from bench import growth
+from bench import growth, stores
 from bench.endurance import sample_of, slope
 from bench.ground import Deployment, Ground, figures_as_json, keep, parser_of
 from bench.peers.watch import cpu_s
 
 NAME = "bench.scaling"
-PARTS = ("processes", "chains", "growth")
+PARTS = ("processes", "chains", "growth", "stores")
 SIZED = 4  # partitions of the flood whose logs are weighed
 
 
@@ -55,13 +56,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not set(parts) <= set(PARTS):
         parser.error(f"--only: some of {', '.join(PARTS)}")
     found: dict[str, object] = {}
-    with Ground.begun() as ground:
-        if "processes" in parts:
-            found.update(_processes(ground, asked))
-        if "chains" in parts:
-            found["chains"] = _chains(ground, asked)
-        if "growth" in parts:
-            found["growth"] = _growth(ground, asked)
+    if set(parts) - {"stores"}:
+        with Ground.begun() as ground:
+            if "processes" in parts:
+                found.update(_processes(ground, asked))
+            if "chains" in parts:
+                found["chains"] = _chains(ground, asked)
+            if "growth" in parts:
+                found["growth"] = _growth(ground, asked)
+    if "stores" in parts:
+        with Ground.begun(stores=True) as ground:
+            weights = stores.weigh(ground, asked)
+        print("stores: " + ", ".join(f"{name} {value:,.0f}" for name, value in weights.items()))
+        found["stores"] = weights
     keep(NAME, asked, found)
 
 

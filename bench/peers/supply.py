@@ -159,17 +159,17 @@ def _opener(sealer: Settings) -> Callable[[Mapping[str, Any], float], bytes]:
     return opened
 
 
-def drafts(tokens: float) -> list[Draft]:
+def drafts(tokens: float, count: int = DRAFTS) -> list[Draft]:
     """Drafts of which every `SIGNED_EVERY`th is signed by the policy."""
     shapes = shapes_of(json.loads(github_payloads(Reporter(quiet=True)).read_text()))
-    signed, others = _apart(shapes)
+    signed, others = _apart(shapes, count)
     made: list[Draft] = []
-    for number in range(DRAFTS):
+    for number in range(count):
         pool = signed if number % SIGNED_EVERY == 0 else others
         made.append(pool[number % len(pool)])
     random.Random(1).shuffle(made)  # so that every partition has its share of the signed
     people = [number for number, draft in enumerate(made) if _without_logins(draft) != draft]
-    chosen = set(random.Random(2).sample(people, min(round(tokens * DRAFTS), len(people))))
+    chosen = set(random.Random(2).sample(people, min(round(tokens * count), len(people))))
     return [draft if number in chosen else _without_logins(draft) for number, draft in enumerate(made)]
 
 
@@ -178,10 +178,10 @@ def _without_logins(draft: Draft) -> Draft:
     return {**draft, **people}
 
 
-def _apart(shapes: Sequence[Any]) -> tuple[list[Draft], list[Draft]]:
+def _apart(shapes: Sequence[Any], count: int) -> tuple[list[Draft], list[Draft]]:
     signed: list[Draft] = []
     others: list[Draft] = []
-    for tenant, hook, payload in generated_payloads(shapes, 1, DRAFTS, TENANTS):
+    for tenant, hook, payload in generated_payloads(shapes, 1, count, TENANTS):
         draft = dict(draft_of(hook, payload, tenant).draft)
         extension = cast("dict[str, bytes]", draft["extension"])
         draft["extension"] = {"schema": GITHUB.sha256, "value": GITHUB.decode_body(extension["payload"])}
