@@ -34,7 +34,7 @@ from bench.peers.checking import WrongError
 from bench.peers.contestants import ROOT
 from bench.peers.figures import machine
 from bench.peers.supply import SOURCE
-from bench.peers.watch import Figures, StalledError, Window, figures_of, watch
+from bench.peers.watch import Figures, StalledError, Window, cpu_s, figures_of, watch
 from infra import kafka, process
 from infra.places import Ports
 from infra.report import Reporter
@@ -62,6 +62,13 @@ class Row:
     offset: int
     source_offset: int
     sealed_at_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Maximum(Figures):
+    """What sealers did with a flood; broker_us: the broker's processor time a record, from their start to the end."""
+
+    broker_us: float
 
 
 class Deployment:
@@ -249,7 +256,7 @@ class Ground:
         processes: int,
         prepare: Callable[[Deployment], None] | None = None,
         measure: Callable[[Deployment], None] | None = None,
-    ) -> Figures:
+    ) -> Maximum:
         """What sealers do with an input that is there before they begin; a line tells of it.
 
         Args:
@@ -260,9 +267,10 @@ class Ground:
             if prepare is not None:
                 prepare(deployment)
             deployment.fill(asked.events)
-            load = os.getloadavg()[0]
+            load, spent = os.getloadavg()[0], self._broker_s()
             with deployment.sealer(processes) as sealer:
                 seen = watch(sealer, deployment.stable, asked.events, Window(asked.warm, 0, asked.measure))
+            spent = self._broker_s() - spent
             rows = deployment.check(whole=prepare is None)
             if measure is not None:
                 measure(deployment)
@@ -270,13 +278,21 @@ class Ground:
             figures = figures_of(seen, {partition: [row.offset for row in found] for partition, found in rows.items()})
         except StalledError as error:
             raise SystemExit(f"{partitions} partitions, {processes} processes: {error}") from error
+        maximum = Maximum(**asdict(figures), broker_us=spent / sum(map(len, rows.values())) * 1e6)
         self.report.line(
-            f"flood: {partitions} partitions, {processes} processes: {figures.rate:,.0f} records/s, {figures.cpu_us:.1f} us of "
-            f"CPU each; {figures.records:,} in {figures.seconds:.1f} s; load {load:.1f}"
+            f"flood: {partitions} partitions, {processes} processes: {maximum.rate:,.0f} records/s, {maximum.cpu_us:.1f} us of "
+            f"CPU each, the broker's {maximum.broker_us:.1f}; {maximum.records:,} in {maximum.seconds:.1f} s; load {load:.1f}"
         )
-        return figures
+        return maximum
 
-    def rate(self, asked: Namespace) -> tuple[Figures | None, float]:
+    def _broker_s(self) -> float:
+        """Processor seconds of the broker until now."""
+        broker = process.running(self.stack.places.pid_file(kafka.NAME))
+        if broker is None:
+            raise TransientError("the broker ended")
+        return cpu_s(broker)
+
+    def rate(self, asked: Namespace) -> tuple[Maximum | None, float]:
         """The load that is asked for: a rate; or the maximum, which is measured now, and the rate that is a share of it."""
         if asked.rate:
             return None, float(asked.rate)

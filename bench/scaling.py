@@ -84,11 +84,11 @@ def _processes(ground: Ground, asked: Namespace) -> dict[str, object]:
             measure = weigh if (partitions, processes) == (SIZED, 1) else None
             figures = ground.maximum(asked, partitions, processes, measure=measure)
             rows.append((partitions, processes, load, figures))
-    print("| partitions | processes | producers a process | records/s | CPU µs each | peak MiB |\n|---|---|---|---|---|---|")
+    print(f"| partitions | processes | producers a process | records/s | CPU µs each | broker's | peak MiB |\n{'|---' * 7}|")
     for partitions, processes, _, one in rows:
         print(
             f"| {partitions} | {processes} | {partitions / processes:g} | {one.rate:,.0f} | {one.cpu_us:.1f} | "
-            f"{one.peak_mib:.0f} |"
+            f"{one.broker_us:.1f} | {one.peak_mib:.0f} |"
         )
     print("bytes a record on disk: " + ", ".join(f"{topic} {size:.0f}" for topic, size in sizes.items()))
     cells = [
