@@ -15,7 +15,7 @@ import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from itertools import count
@@ -194,10 +194,13 @@ class Deployment:
                 found[partition] = list(_checked(reader, self.topics.archive, partition, whole))
         return found
 
-    def disk_bytes(self) -> dict[str, int]:
-        """Of each topic's logs, as the broker keeps them: compressed."""
+    def bytes_a_record(self, records: int) -> dict[str, float]:
+        """What each topic's logs take on the broker's disk, compressed and with markers, for each of so many raw records."""
         data = self._stack.places.server(kafka.NAME) / "data"
-        return {topic: sum(path.stat().st_size for path in data.glob(f"{topic}-*/*.log")) for topic in astuple(self.topics)}
+        return {
+            name: sum(path.stat().st_size for path in data.glob(f"{topic}-*/*.log")) / records
+            for name, topic in asdict(self.topics).items()
+        }
 
 
 def _checked(reader: PartitionReader, topic: str, partition: int, whole: bool) -> Iterator[Row]:

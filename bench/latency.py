@@ -10,6 +10,7 @@
 A time is from the raw record's append, as the broker states it (LogAppendTime, in whole milliseconds), to the moment the
 consumer has it. It has two parts: until the sealer's time in the seal, and from there on, which is the transaction. Broker,
 sealer and consumer have one clock here, that of the machine. What the emitter's gathering adds before the append is not in it.
+Bytes a record of each topic's log are stated too: small transactions compress less well than those of a flood.
 
 Takes about two and a half minutes. Exit status 1: p99 is above --bound-ms.
 """
@@ -147,6 +148,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 time.sleep(1.0)  # the last of it reaches the consumer
             rows = deployment.check()
             times = _times(deployment, rows, visible, asked.before)
+            sizes = deployment.bytes_a_record(lag.events)
     whole = summary([one.whole for one in times])
     latency = {
         "visible_ms": whole,
@@ -157,15 +159,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name, values in latency.items():
         print(f"{name:16}  " + "  ".join(f"{key} {value:7.1f}" for key, value in values.items()))
     print(f"{len(times):,} events at {rate:,.0f}/s; load late by p99 {lag.p99_ms:.1f} ms, at most {lag.max_ms:.1f} ms")
+    print("bytes a record on disk: " + ", ".join(f"{topic} {size:.0f}" for topic, size in sizes.items()))
     print(f"p99 is {'above' if late else 'within'} the bound of {asked.bound_ms:.0f} ms")
-    found = {
-        "maximum": maximum and figures_as_json(maximum),
-        "rate": rate,
-        "events": len(times),
-        "lag": lag,
-        "latency": latency,
-    }
-    keep(NAME, asked, found)
+    found: dict[str, object] = {"rate": rate, "events": len(times), "lag": lag, "latency": latency, "bytes_a_record": sizes}
+    keep(NAME, asked, {"maximum": maximum and figures_as_json(maximum), **found})
     return int(late)
 
 

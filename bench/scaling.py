@@ -76,7 +76,7 @@ def _processes(ground: Ground, asked: Namespace) -> dict[str, object]:
     rows, sizes = [], dict[str, float]()
 
     def weigh(deployment: Deployment) -> None:
-        sizes.update({topic.partition(".")[2]: size / asked.events for topic, size in deployment.disk_bytes().items()})
+        sizes.update(deployment.bytes_a_record(asked.events))
 
     for partitions in _numbers(asked.partitions):
         for processes in (number for number in _numbers(asked.processes) if number <= partitions):
