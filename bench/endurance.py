@@ -122,7 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     behind_s = time.monotonic() - began
                 finally:
                     watch.stop()
-            checked = sum(map(len, deployment.check(whole=False).values()))
+            checked, resets = sum(map(len, deployment.check(whole=False).values())), deployment.resets()
     counted = [one for one in watch.samples if one.at_s >= asked.before * 60]
     if not counted:
         raise SystemExit("no samples")
@@ -137,6 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "behind_s": behind_s,
         "events": lag.events,
         "checked": checked,
+        "resets": dict(resets),
     }
     for name, value in figures.items():
         print(f"{name:26} {value}")

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from argparse import ArgumentParser, Namespace
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -192,6 +193,15 @@ class Deployment:
         with PartitionReader(self.settings("admin")) as reader:
             for partition in range(self.partitions):
                 found[partition] = list(_checked(reader, self.topics.archive, partition, whole))
+        return found
+
+    def resets(self) -> Counter[str]:
+        """How often the sealers' chains went back to the fence, by cause: each costs its chain some seconds."""
+        found: Counter[str] = Counter()
+        for log in self._folder.glob(f"{self.name}-sealer-*.log"):
+            for line in log.read_text(errors="replace").splitlines():
+                if line.startswith("{") and (said := json.loads(line))["event"] == "chain goes back to the fence":
+                    found[said["cause"]] += 1
         return found
 
     def bytes_a_record(self, records: int) -> dict[str, float]:

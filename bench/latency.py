@@ -148,7 +148,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 time.sleep(1.0)  # the last of it reaches the consumer
             rows = deployment.check()
             times = _times(deployment, rows, visible, asked.before)
-            sizes = deployment.bytes_a_record(lag.events)
+            sizes, resets = deployment.bytes_a_record(lag.events), deployment.resets()
     whole = summary([one.whole for one in times])
     latency = {
         "visible_ms": whole,
@@ -159,10 +159,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name, values in latency.items():
         print(f"{name:16}  " + "  ".join(f"{key} {value:7.1f}" for key, value in values.items()))
     print(f"{len(times):,} events at {rate:,.0f}/s; load late by p99 {lag.p99_ms:.1f} ms, at most {lag.max_ms:.1f} ms")
+    print(f"chains went back to the fence: {dict(resets) or 'never'}")
     print("bytes a record on disk: " + ", ".join(f"{topic} {size:.0f}" for topic, size in sizes.items()))
     print(f"p99 is {'above' if late else 'within'} the bound of {asked.bound_ms:.0f} ms")
     found: dict[str, object] = {"rate": rate, "events": len(times), "lag": lag, "latency": latency, "bytes_a_record": sizes}
-    keep(NAME, asked, {"maximum": maximum and figures_as_json(maximum), **found})
+    keep(NAME, asked, {"maximum": maximum and figures_as_json(maximum), **found, "resets": resets})
     return int(late)
 
 
