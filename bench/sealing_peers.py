@@ -32,7 +32,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from bench.peers import supply
 from bench.peers.checking import Asked, Found, WrongError, check
-from bench.peers.contestants import ALL, ROOT, SEALER, WITHOUT_TOKENS, Contestant, contestants, formats, write_task
+from bench.peers.contestants import ALL, ROOT, WITHOUT_TOKENS, Contestant, contestants, formats, write_task
 from bench.peers.figures import Outcome, line_of, result_of, table_of
 from bench.peers.supply import Supply
 from bench.peers.watch import StalledError, Window, figures_of, watch
@@ -185,7 +185,7 @@ class Bench:
         state.mkdir(parents=True)
         topics = self._topics
         outputs = [f"{name}.archive", f"{name}.hot", f"{name}.siem"]
-        if entrant.name == SEALER:
+        if entrant.ours:
             outputs = [topics.archive, topics.hot, topics.siem]
         return Task(
             name=name,
@@ -211,7 +211,7 @@ class Bench:
         )
 
     def _environment(self, entrant: Contestant) -> dict[str, str]:
-        if entrant.name != SEALER:
+        if not entrant.ours:
             return {}
         return {
             "SEALTRAIL_CONFIG": str(self._stack.role_file("sealer")),
@@ -220,7 +220,7 @@ class Bench:
 
     def _prepare(self, entrant: Contestant, task: Task) -> None:
         """Empty outputs."""
-        if entrant.name == SEALER:
+        if entrant.ours:
             provision(self._admin, catalogue.load(), raw_partitions=PARTITIONS)
         else:
             self._create(entrant, task)
@@ -244,7 +244,7 @@ class Bench:
 
     def _remove(self, entrant: Contestant, task: Task) -> None:
         """Its topics; and of the sealer its group, whose position must not outlive its outputs."""
-        if entrant.name == SEALER:
+        if entrant.ours:
             ours = {topic for name, topic in asdict(self._topics).items() if name != "raw"}
             self._remove_group("sealer")
         else:
@@ -279,7 +279,7 @@ class Bench:
         return tuple(found[one] for one in where)
 
     def _check(self, entrant: Contestant, task: Task) -> Found:
-        ours = entrant.name == SEALER
+        ours = entrant.ours
         key = SealerKeys(self._sealer).sealer.certificate.public if ours else self._public
         asked = Asked(task.archive, task.hot, task.siem, key, entrant.exactly_once, entrant.signs_last)
         counts = {name: self._ends.partition_count(name) for name in (task.archive, task.hot, task.siem)}

@@ -87,13 +87,19 @@ class RawConsumer:
         except KafkaException as error:
             raise classify(error, "joining the sealers' group") from error
 
-    def poll(self, max_records: int, timeout_s: float) -> Polled:
+    def poll(self, max_records: int, timeout_s: float, *, gather: bool = True) -> Polled:
         """Up to `max_records` records of all started partitions; runs rebalance callbacks.
+
+        Args:
+            timeout_s: how long to wait for the last of them; or, not to gather, for the first.
 
         Raises ConfigError for missing rights; a broker that is away gives an empty result and `last_error`.
         """
         try:
-            found: list[Any] = self._consumer.consume(max_records, timeout_s)  # each has a place when it has no error
+            # Each has a place when it has no error.
+            found: list[Any] = self._consumer.consume(max_records if gather else 1, timeout_s)
+            if found and not gather:
+                found += self._consumer.consume(max_records, 0)
         except KafkaException as error:
             raise classify(error, f"reading {self._topic}") from error
         records: dict[int, list[RawRecord]] = {}

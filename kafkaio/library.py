@@ -11,7 +11,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from threading import Thread
+from queue import SimpleQueue
+from threading import Event, Thread
 from typing import Any, Protocol
 
 from confluent_kafka import Consumer, Producer
@@ -28,6 +29,19 @@ class Stop(Protocol):
 
     def wait(self, timeout: float, /) -> bool:
         """Wait up to `timeout` seconds for it; whether it is."""
+
+
+class Worker(Protocol):
+    """Runs steps beside its owner, one at a time, and tells how each ended."""
+
+    def start(self, step: Callable[[], object]) -> None:
+        """Begin a step; the one before has ended."""
+
+    def ended(self, wait_s: float = 0.0) -> bool:
+        """Whether the step has ended; waits for it, at most `wait_s`. Raises, once, what the step raised."""
+
+    def close(self) -> None:
+        """No more steps; one that runs goes on, and what becomes of it is not told."""
 
 
 class Library(Protocol):
@@ -53,6 +67,57 @@ class Library(Protocol):
 
     def within(self, limit_s: float, name: str, step: Callable[[], object]) -> bool:
         """Run a step, for `limit_s` at most; whether it ended. Raises what the step raises."""
+
+    def worker(self, name: str) -> Worker:
+        """A worker. Its owner calls from one thread."""
+
+
+class _Thread:
+    """A worker: one thread, from the first step on. A step that hangs is given up with the thread."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._steps: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
+        self._outcome = _Outcome()
+        self._begun = False
+
+    def start(self, step: Callable[[], object]) -> None:
+        self._outcome.ended.clear()
+        if not self._begun:
+            self._begun = True
+            # It knows the queue and the outcome, not this object: a worker that nobody owns any more can go.
+            Thread(target=_work, args=(self._steps, self._outcome), name=self._name, daemon=True).start()
+        self._steps.put(step)
+
+    def ended(self, wait_s: float = 0.0) -> bool:
+        outcome = self._outcome
+        if not outcome.ended.is_set() and not (wait_s and outcome.ended.wait(wait_s)):
+            return False
+        raised, outcome.raised = outcome.raised, None
+        if raised is not None:
+            raise raised
+        return True
+
+    def close(self) -> None:
+        self._steps.put(None)
+
+
+class _Outcome:
+    """How a worker's step ended."""
+
+    def __init__(self) -> None:
+        self.ended = Event()
+        self.raised: BaseException | None = None
+
+
+def _work(steps: SimpleQueue[Callable[[], object] | None], outcome: _Outcome) -> None:
+    while (step := steps.get()) is not None:
+        try:
+            step()
+        except BaseException as error:  # handed to the owner's thread
+            outcome.raised = error
+        step = None  # what it refers to must not live until the next one comes
+        outcome.ended.set()
 
 
 class Librdkafka:
@@ -99,6 +164,10 @@ class Librdkafka:
         if raised:
             raise raised.pop()  # left in the list it would keep itself, and with its frames the producer, alive
         return True
+
+    def worker(self, name: str) -> Worker:
+        """As `Library`: a daemon thread."""
+        return _Thread(name)
 
 
 LIBRDKAFKA = Librdkafka()

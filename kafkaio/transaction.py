@@ -13,8 +13,8 @@ Not here: what is written, and where a chain stands.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +39,7 @@ SOCKET_TIMEOUT_MS = 5_000  # a step that takes longer is in doubt
 INIT_S = 30.0  # fencing waits for an earlier owner's transaction to be aborted
 STEP_S = 10.0  # bound of one commit step; below the transaction's time-out
 GRACE_S = 2.0  # beyond a step's own time-out; then it hangs
+COMMIT_S = 3 * STEP_S + GRACE_S  # of all steps; then one of them hangs
 FLUSH_S = 0.5  # between two looks for a refusal
 REFUSABLE = 65_536  # bytes; a smaller record is not refused for its size, so it needs no delivery report
 STABLE_S = 30.0  # above TRANSACTION_TIMEOUT_MS and the broker's scan for timed-out transactions
@@ -86,7 +87,7 @@ class Progress:
 
 
 class ChainProducer:
-    """The transactional producer of one chain. One thread. After any error it must be discarded.
+    """The transactional producer of one chain. Its owner has one thread. After any error it must be discarded.
 
     Raises from the constructor, which is the fence: TransientError or ConfigError.
     """
@@ -94,6 +95,9 @@ class ChainProducer:
     def __init__(self, settings: Settings, transactional_id: str, library: Library = LIBRDKAFKA) -> None:
         self._id = transactional_id
         self._library = library
+        self._began = 0.0  # monotonic
+        self._discarded = False
+        self._worker = library.worker(f"transaction {transactional_id}")
         config: dict[str, Any] = {
             **client_config(settings),
             "transactional.id": transactional_id,
@@ -112,11 +116,26 @@ class ChainProducer:
         except KafkaException as error:
             raise classify(error, f"fencing {transactional_id}") from error
 
-    def commit(self, placements: Iterable[Placement], progress: Progress, sealed_at_ms: int) -> None:
-        """Write all placements and the progress in one transaction.
+    def begin(self, placements: Iterable[Placement], progress: Progress, sealed_at_ms: int) -> None:
+        """Begin a transaction that writes all placements and the progress; it goes on beside the caller until `ended`.
 
         Args:
             sealed_at_ms: the time that the transaction's seals state, compared with the broker's.
+
+        Raises as `ended`.
+        """
+        self._began = self._library.monotonic()
+        appended = _Appended()
+        with self._explained():
+            # 1. Begin. A crash from here to 5 leaves a transaction that the next fence aborts.
+            self._producer.begin_transaction()
+            # 2. Hand over every record, in order, to the partition named.
+            for placement in placements:
+                self._write(placement, appended)
+        self._worker.start(lambda: self._complete(appended, progress, sealed_at_ms))
+
+    def ended(self, wait_s: float = 0.0) -> bool:
+        """Whether the transaction that was begun is committed; waits for it, at most `wait_s`.
 
         Raises:
             FencedError: this owner is not the owner any more; nothing was committed.
@@ -124,24 +143,44 @@ class ChainProducer:
             ClockError: the broker's append time differs by more than a minute; nothing was committed.
             EvidenceError: a record is larger than its topic allows; nothing was committed.
         """
-        started = self._library.monotonic()
-        appended = _Appended()
-        try:
-            # 1. Begin. A crash from here to 5 leaves a transaction that the next fence aborts.
-            self._producer.begin_transaction()
-            # 2. Hand over every record, in order, to the partition named.
-            for placement in placements:
-                self._write(placement, appended)
-            # 3. Wait for the broker's acknowledgement of all of them, and with it its clock.
+        if self._worker.ended(wait_s):
+            return True
+        if self._library.monotonic() - self._began > COMMIT_S:
+            # A step that hangs: librdkafka does not always keep its own time-outs. `send_offsets_to_transaction` was seen to
+            # hang for minutes after a broker had been killed and come back. Its thread is given up, and with it the producer.
+            raise TransientError(f"{self._id}: a transaction did not end after {COMMIT_S:.0f} s")
+        return False
+
+    def commit(self, placements: Iterable[Placement], progress: Progress, sealed_at_ms: int) -> None:
+        """`begin`, and wait until it has ended. Raises as `ended`."""
+        self.begin(placements, progress, sealed_at_ms)
+        while not self.ended(COMMIT_S):
+            pass
+
+    def _complete(self, appended: _Appended, progress: Progress, sealed_at_ms: int) -> None:
+        """What a transaction waits for; in the worker's thread."""
+        with self._explained():
+            # 3. Wait for the broker's acknowledgement of all records, and with it its clock.
             if self._unacknowledged(appended) and not appended.refused:
                 raise TransientError(f"{self._id}: records unacknowledged after {STEP_S:.0f} s")
+            if self._discarded:  # then some may have been purged; if it is discarded from here on, none was
+                raise TransientError(f"{self._id}: discarded before it was committed")
             self._check_clock(appended, sealed_at_ms)
             # 4. The raw position joins the transaction; the broker checks that we are still in the group. Where a record
-            #    was refused, this says why.
+            #    was refused, this says why. A crash before 5 is decided still leaves nothing: the next fence aborts.
             position = TopicPartition(progress.topic, progress.partition, progress.next_offset)
-            self._bounded(STEP_S, lambda: self._producer.send_offsets_to_transaction([position], progress.group, STEP_S))
-            # 5. Commit. Once the coordinator has written it, a crash changes nothing: the head says so.
-            self._bounded(STEP_S, lambda: self._producer.commit_transaction(STEP_S))
+            self._producer.send_offsets_to_transaction([position], progress.group, STEP_S)
+            # 5. Commit. Once the coordinator has written it, a crash changes nothing: the head says so. Whether it has, a
+            #    caller that got no answer does not know, and does not guess: `ended` raises, and the head is read again.
+            self._producer.commit_transaction(STEP_S)
+        if self._library.monotonic() - self._began > SOCKET_TIMEOUT_MS / 1000:
+            raise TransientError(f"{self._id}: a commit took longer than socket.timeout.ms; starting anew at the fence")
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """The client library's errors as ours."""
+        try:
+            yield
         except KafkaException as error:
             raise _failure(error, self._id) from error
         except SystemError as error:
@@ -150,8 +189,6 @@ class ChainProducer:
             if isinstance(error.__cause__, KafkaException):
                 raise _failure(error.__cause__, self._id) from error
             raise TransientError(f"{self._id}: the client library failed and lost the reason") from error
-        if self._library.monotonic() - started > SOCKET_TIMEOUT_MS / 1000:
-            raise TransientError(f"{self._id}: a commit took longer than socket.timeout.ms; starting anew at the fence")
 
     def abort_on(self, partitions: Iterable[tuple[str, int]]) -> None:
         """Abort a transaction of nothing on these partitions; with it ends whatever an earlier owner left open there.
@@ -175,6 +212,8 @@ class ChainProducer:
 
     def discard(self) -> None:
         """Forget the producer and what it had queued. An open transaction is left to the next fence."""
+        self._discarded = True
+        self._worker.close()
         self._producer.purge()
         with suppress(KafkaException, SystemError):  # whatever it still reports, its owner starts again at the fence
             self._producer.poll(0)
@@ -196,11 +235,7 @@ class ChainProducer:
                     self._producer.poll(0.05)
 
     def _bounded(self, limit_s: float, step: Callable[[], object]) -> None:
-        """A step that must not hold up the other chains of this process.
-
-        librdkafka does not always keep its own time-out: `send_offsets_to_transaction` was seen to hang for minutes after
-        a broker had been killed and come back. The thread that hangs is given up, and with it the producer.
-        """
+        """A step that its owner waits for: not for longer than its own time-out, see `ended`."""
         if not self._library.within(limit_s + GRACE_S, f"transaction {self._id}", step):
             raise TransientError(f"{self._id}: a step did not end after {limit_s + GRACE_S:.0f} s")
 

@@ -1,15 +1,12 @@
-"""The sealer's loop: fetch, seal, commit; one transactional producer a chain (design §6).
+"""The sealer: the chains that the group gives to this process, fetched for together and sealed in turns (design §6).
 
-A chain on this process is in one of three phases:
+One thread fetches, seals and hands over; the transactions of several chains are on their way at once, each with a producer of
+its own (`chain_loop`). Chains recover beside it, a few at a time, the longest waiting first, so that the group is heard and the
+other chains seal meanwhile.
 
-    WAITING   not fenced, or in doubt; nothing of it is delivered. Leaves by `_recover`.
-    SEALING   fenced, state read from what is committed; batches and heartbeats.
-    STOPPED   what is committed contradicts itself, or the clocks do; a person must look.
-
-Every error of a transaction, whatever it was, leads back to WAITING: the producer is discarded, and
-state in memory with it. Assignment, doubt, loss and restart share that one path. One chain recovers a
-turn, the longest waiting first, so that the group is heard and the other chains seal in between.
-Sealing itself is `pipeline`; where a chain stands is `recovery`.
+A batch is due when it is full, or `batch_ms` after its chain's last one began: what comes to a chain that rests is sealed at
+once. A transaction costs the broker the same however little it holds, so with many chains at work each has its turn less often
+(`INTERVAL_S_PER_CHAIN`).
 
 A wrong set-up ends the process while no chain has sealed yet; later it is waited for like any other
 trouble: a broker that restarts also says "unknown topic" and "not authorised" for a moment.
@@ -18,292 +15,81 @@ trouble: a broker that restarts also says "unknown topic" and "not authorised" f
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from enum import Enum
-from typing import Protocol
 
 import structlog
-from prometheus_client import Counter, Gauge
+from prometheus_client import Gauge
 
 from kafkaio.group import Polled, RawConsumer
 from kafkaio.library import LIBRDKAFKA, Library, Stop
 from kafkaio.reader import PartitionReader
-from kafkaio.transaction import ChainProducer, ClockError, Ends, FencedError, HangingError, Placement, Progress
-from processors.chain import ChainHead
-from processors.pipeline import ChainState, Pipeline
-from processors.records import Batch, Outputs, RawRecord
-from processors.recovery import Places, Topics, chain_of, read_state
-from schemas.catalogue import topic_name, transactional_prefix
+from kafkaio.transaction import ChainProducer, Ends
+from processors.chain_loop import Chain, Fence, Phase, Recovery
+from processors.pipeline import Pipeline
+from processors.recovery import Places, Topics
+from schemas.catalogue import topic_name
 from schemas.policy_files import PolicyFiles
 from schemas.settings import Settings
-from sealtrail.errors import ConfigError, EvidenceError, SealtrailError, TransientError
+from sealtrail.errors import ConfigError, SealtrailError, TransientError
 
-MAX_BATCH_BYTES = 16 << 20  # of raw values a transaction; bounds what its outputs need
 CONFIGURATION_WAIT_S = 5.0  # what a person must mend need not be asked for each second
-CERTIFICATE_WAIT_S = 30.0  # somebody has to certify a key
-FENCED_WAIT_S = 4.0  # above the heartbeat interval (2.5 s): by then the group has said whether we still own the chain
+INTERVAL_S_PER_CHAIN = 0.0125  # between two transactions of whatever chains: 80 a second, a process
+RECOVERY_LOOK_S = 0.02
+LOOK_S = 0.004  # between two looks whether a transaction has ended
+GATHER_S = 0.005  # for records to come together, where one alone would be sealed at once
+FULL_LOOK_S = 0.002
+RECOVERIES = 4  # at once; each waits for brokers most of the time
+CLOSE_S = 5.0  # for transactions that are under way at the end
 
 _log = structlog.get_logger()
-SEALED = Counter("sealtrail_sealer_seals", "Seals committed.", ["kind", "reason"])
-LEAKS = Counter("sealtrail_sealer_leaks", "Secrets overwritten and marked fields refused, in sealed records.", ["shape"])
-SUBJECT_KEYS = Counter("sealtrail_sealer_subject_keys", "Keys of data subjects made.")
-RESETS = Counter("sealtrail_sealer_resets", "Chains that went back to the fence.", ["cause"])
-STOPS = Counter("sealtrail_sealer_stops", "Chains stopped until a person has looked.")
 CHAINS = Gauge("sealtrail_sealer_chains", "Chains that this process owns and seals.")
 
 
-class Phase(Enum):
-    """See the module."""
+class _Slot:
+    """Room for one recovery at a time: a thread with a reader of its own."""
 
-    WAITING = "waiting"
-    SEALING = "sealing"
-    STOPPED = "stopped"
+    def __init__(self, settings: Settings, library: Library, name: str) -> None:
+        self._settings = settings
+        self._library = library
+        self._worker = library.worker(name)
+        self._reader: PartitionReader | None = None
+        self._closed = False
+        self.recovery: Recovery | None = None
 
+    def begin(self, recovery: Recovery) -> None:
+        """Run it; the slot has room."""
+        self.recovery = recovery
+        self._worker.start(lambda: self._run(recovery))
 
-class Committer(Protocol):
-    """A fenced producer of one chain: commits whole transactions or raises; after an error it is discarded."""
-
-    def commit(self, placements: Sequence[Placement], progress: Progress, sealed_at_ms: int) -> None:
-        """As `ChainProducer.commit`."""
-
-    def abort_on(self, partitions: Sequence[tuple[str, int]]) -> None:
-        """As `ChainProducer.abort_on`."""
-
-    def discard(self) -> None:
-        """Forget it."""
-
-
-Fence = Callable[[Settings, str], Committer]
-
-
-class Chain:
-    """One raw partition on this process. All calls come from the sealer's thread."""
-
-    def __init__(self, sealer: Sealer, partition: int) -> None:
-        self._sealer = sealer
-        self._partition = partition
-        self._producer: Committer | None = None
-        self._state: ChainState | None = None
-        self._places: Places | None = None
-        self._sealed_at = 0.0  # monotonic
-        self._chunk = sealer.settings.batch_records  # records a transaction takes at most
-        self._culprit = -1  # raw offset of a record that cannot be written, found alone
-        self._clock_doubted = False
-        self.retry_at = 0.0  # monotonic; of a waiting chain
-        self.phase = Phase.WAITING
-        self._log = _log.bind(partition=partition)
-
-    def take(self, records: Sequence[RawRecord], group: object) -> None:
-        """Seal what was fetched of this partition."""
-        if self.phase is not Phase.SEALING or self._state is None:
-            return  # fetched before a reset; the position is set anew, so it will come again
-        fresh = [r for r in records if r.offset >= self._state.head.next_offset]
+    def ended(self) -> bool:
+        """Whether it has ended; then there is room again. Raises what it raised."""
         try:
-            self._confirm_gaps(fresh)
-        except TransientError as error:
-            self.reset("gap", error)
-            return
-        for chunk in self._chunks(fresh):
-            if self.phase is not Phase.SEALING or not self._seal(chunk, group):
-                return
-
-    def tick(self, polled: Polled) -> None:
-        """What a sealing chain must look after: a lost position, a heartbeat."""
-        if self.phase is not Phase.SEALING:
-            return
-        if self._partition in polled.out_of_range:
-            self._position_gone(polled.group)
-        elif self._sealer.monotonic() - self._sealed_at >= self._sealer.settings.heartbeat_s:
-            state, pipeline = self._current(), self._sealer.pipeline
-            self._commit(*pipeline.heartbeat(state, self._sealer.now_us()), polled.group)
-
-    def drop(self) -> None:
-        """The partition is no longer ours: whatever is open is left to the next owner's fence."""
-        if self._producer is not None:
-            self._producer.discard()
-        self._producer = self._state = None
-        self.phase = Phase.WAITING
-
-    def recover(self, group: object) -> None:
-        """From WAITING to SEALING, or why not: another try later, or STOPPED."""
-        sealer = self._sealer
-        identifier = f"{transactional_prefix(sealer.settings.deployment)}{sealer.topics.raw}/{self._partition}"
-        try:
-            # 1. Fence. From here no earlier owner of this chain can commit; a crash changes nothing.
-            self._producer = sealer.fence(sealer.settings, identifier)
-            chain = chain_of(sealer.settings, sealer.ends, sealer.topics, self._partition)
-            self._places = sealer.places(chain, self._partition)
-            # 2. and 3. Wait, then read the head; see `recovery`.
-            committed = sealer.consumer.committed(self._partition)
-            state = read_state(chain, self._places, sealer.ends, sealer.reader, committed)
-            self.phase = Phase.SEALING
-            if state is None:
-                self._log.info("chain begins", chain=chain)
-                begun = ChainState(ChainHead(chain))
-                uuid, count = sealer.ends.topic_uuid(sealer.topics.raw), sealer.partitions()
-                if not self._commit(*sealer.pipeline.genesis(begun, sealer.now_us(), uuid, count), group):
-                    return
-            else:
-                self._state = state
-            # 4. Deliver from the head on.
-            sealer.consumer.start(self._partition, self._current().head.next_offset)
-        except HangingError as error:
-            self._log.error("transaction left open by a broker", partitions=error.partitions)
-            self._end_hanging(error)
-        except TransientError as error:
-            self.reset("recovery", error)
-        except EvidenceError as error:
-            self._stop(error)
-        else:
-            head = self._current().head
-            self._sealed_at = sealer.monotonic()
-            sealer.proven = True
-            self._log.info("sealing", chain=head.chain, seq=head.seq, next_offset=head.next_offset)
-
-    def _end_hanging(self, error: HangingError) -> None:
-        """What the fence should have aborted is aborted once more; then again from the fence."""
-        try:
-            if self._producer is not None:
-                self._producer.abort_on(error.partitions)
-        except TransientError as again:
-            self.reset("recovery", again)
-        else:
-            self.reset("recovery", error)
-
-    def _seal(self, records: Sequence[RawRecord], group: object, log_start: int = 0) -> bool:
-        """One transaction; whether it is committed."""
-        sealer = self._sealer
-        refused = len(records) == 1 and records[0].offset == self._culprit
-        try:
-            state, outputs = sealer.pipeline.seal_batch(
-                self._current(), Batch(records, log_start, sealer.partitions()), sealer.now_us(), unprocessable=refused
-            )
-        except TransientError as error:
-            self.reset("keys", error)
-            return False
-        except Exception as error:  # no record, whatever it does to a step, may stop the next one
-            self._halve(records, f"sealing raised {type(error).__name__}")
-            return False
-        if not self._commit(state, outputs, group, records):
-            return False
-        self._chunk = min(self._chunk * 2, sealer.settings.batch_records)
+            if not self._worker.ended():
+                return False
+        except BaseException:
+            self.recovery = None
+            raise
+        self.recovery = None
         return True
 
-    def _commit(self, state: ChainState, outputs: Outputs, group: object, records: Sequence[RawRecord] = ()) -> bool:
-        """Commit outputs and adopt the state, or go back to the fence with neither."""
-        places, producer = self._places, self._producer
-        if places is None or producer is None:
-            raise AssertionError("commit before the fence")
-        if not self._sealer.pipeline.sealer.may_seal(state.head.sealed_at_us / 1e6):
-            # What is sealed outside the certificate's time can never be archived, and cannot be undone.
-            problem = "the sealer's key ended, or its certificate does not cover this time"
-            self.reset("certificate", TransientError(problem, CERTIFICATE_WAIT_S))
-            return False
-        progress = Progress(places.topics.raw, places.partition, state.head.next_offset, group)
+    def close(self) -> None:
+        """A recovery that runs is nobody's any more; its reader is closed when it ends."""
+        self._closed = True
+        self._worker.close()
+        if self.recovery is None and self._reader is not None:
+            self._reader.close()
+
+    def _run(self, recovery: Recovery) -> None:
+        if self._reader is None:
+            self._reader = PartitionReader(self._settings, self._library)
         try:
-            producer.commit(_placements(places, outputs), progress, state.head.sealed_at_us // 1000)
-        except FencedError as error:
-            self.reset("fenced", error, FENCED_WAIT_S)
-            return False
-        except TransientError as error:
-            self.reset("transaction", error)
-            return False
-        except ClockError as error:
-            self._doubt_clock(error)
-            return False
-        except EvidenceError as error:
-            self._halve(records, str(error))
-            return False
-        # Committed: what the topics hold is this state, on whatever process reads it next.
-        self._state = state
-        self._clock_doubted = False
-        self._sealed_at = self._sealer.monotonic()
-        for (kind, reason), count in outputs.counts.items():
-            SEALED.labels(kind.lower(), reason.label).inc(count)
-        SUBJECT_KEYS.inc(len(outputs.subject_keys))
-        for shape, count in outputs.leaks.items():
-            LEAKS.labels(shape).inc(count)
-        return True
-
-    def _halve(self, records: Sequence[RawRecord], problem: str) -> None:
-        """What cannot be sealed or written together: smaller transactions until the culprit is alone, then it is refused."""
-        smaller = len(records) > 1 or (len(records) == 1 and records[0].offset != self._culprit)
-        if len(records) == 1:
-            self._culprit = records[0].offset
-        self._chunk = max(len(records) // 2, 1)
-        # No wait while it gets smaller. If even the refusal cannot be written, nothing is left but to try again.
-        self.reset("halved", TransientError(problem, 0.0 if smaller else 1.0))
-
-    def _doubt_clock(self, error: ClockError) -> None:
-        """A process that was suspended between sealing and writing looks like one whose clock is wrong: once is no proof."""
-        if self._clock_doubted:
-            self._stop(error)
-        else:
-            self._clock_doubted = True
-            self.reset("clock", error)
-
-    def _confirm_gaps(self, records: Sequence[RawRecord]) -> None:
-        """Where offsets are missing, look again: a gap is sealed only if the log itself has no record there.
-
-        Raises TransientError when it does: what was delivered is not what the log holds.
-        """
-        expected = self._current().head.next_offset
-        for record in records:
-            if record.offset > expected:
-                topic = self._sealer.topics.raw
-                start = max(expected, self._sealer.ends.start(topic, self._partition))
-                found = self._sealer.reader.first_record(topic, self._partition, start, record.offset)
-                if found is not None:
-                    raise TransientError(f"raw offset {found.offset} was not delivered")
-            expected = record.offset + 1
-
-    def _position_gone(self, group: object) -> None:
-        """The broker does not hold our position: expired below the log start, or cut beyond its end."""
-        try:
-            start = self._sealer.ends.start(self._sealer.topics.raw, self._partition)
-            expected = self._current().head.next_offset
-            if start <= expected:
-                problem = f"raw offset {expected} is refused, though the log begins at {start}"
-                self.reset("position", TransientError(problem))
-            elif self._seal((), group, log_start=start):
-                self._log.warning("raw records expired unsealed", first=expected, count=start - expected)
-                self._sealer.consumer.start(self._partition, start)
-        except TransientError as error:
-            self.reset("position", error)
-
-    def _chunks(self, records: Sequence[RawRecord]) -> Iterator[Sequence[RawRecord]]:
-        start = 0
-        while start < len(records):
-            limit = min(len(records), start + self._chunk)
-            end, size = start + 1, len(records[start].value)
-            while end < limit and size + len(records[end].value) <= MAX_BATCH_BYTES:
-                size += len(records[end].value)
-                end += 1
-            yield records[start:end]
-            start = end
-
-    def _current(self) -> ChainState:
-        if self._state is None:
-            raise AssertionError("no state before recovery")
-        return self._state
-
-    def reset(self, cause: str, error: SealtrailError, wait_s: float = 0.0) -> None:
-        """Back to the fence: nothing in memory is trusted any more."""
-        RESETS.labels(cause).inc()
-        self._log.warning("chain goes back to the fence", cause=cause, error=str(error))
-        self.drop()
-        retry_after = error.retry_after_s if isinstance(error, TransientError) else 0.0
-        self.retry_at = self._sealer.monotonic() + max(wait_s, retry_after)
-        self._sealer.pause(self._partition)
-
-    def _stop(self, error: Exception) -> None:
-        STOPS.inc()
-        self._log.error("chain stopped; nothing more of it is sealed until this is settled", error=str(error))
-        self.drop()
-        self.phase = Phase.STOPPED
-        self._sealer.pause(self._partition)
+            recovery.run(self._reader)
+        finally:
+            if self._closed:
+                self._reader.close()
+                recovery.abandon()
 
 
 class Sealer:
@@ -342,7 +128,10 @@ class Sealer:
         self.proven = False  # whether a chain of this process ever sealed: rights, names and keys are right
         self._counts: dict[str, int] = {}
         self._chains: dict[int, Chain] = {}
+        self._at_work = 1  # chains that had a transaction lately
+        self._group: object = None  # its metadata as of the last poll
         group = topic_name(settings.topic_prefix, "sealer")
+        self._slots = [_Slot(settings, library, f"recovery {number}") for number in range(RECOVERIES)]
         self.consumer = RawConsumer(settings, self.topics.raw, group, self._assigned, self._revoked, library)
 
     def run(self, stop: Stop) -> None:
@@ -368,9 +157,14 @@ class Sealer:
                 _log.warning("trouble with the brokers; retrying", error=self._noted)
 
     def close(self) -> None:
-        """Leave the group and end the connections; open transactions are left to the next fence."""
+        """Leave the group and end the connections; a transaction that does not end soon is left to the next fence."""
+        until = self.monotonic() + CLOSE_S
+        for chain in list(self._chains.values()):
+            chain.await_end(max(0.0, until - self.monotonic()))
         self.consumer.close()
         self.reader.close()
+        for slot in self._slots:
+            slot.close()
         CHAINS.set(0)
 
     def _take_up_policy(self) -> None:
@@ -384,21 +178,73 @@ class Sealer:
         """One poll, and what follows from it."""
         self._take_up_policy()
         self.pipeline = self._renewed(self.pipeline)
-        polled = self.consumer.poll(self.settings.batch_records, self.settings.batch_ms / 1000)
+        polled = self._poll()
         for partition, records in polled.records.items():
-            if partition in self._chains and not stop.is_set():
+            if partition in self._chains:
                 with self._minding(self._chains[partition]) as chain:
-                    chain.take(records, polled.group)
-        for owned in self._chains.values():
+                    chain.take(records)
+        for owned in list(self._chains.values()):
             if not stop.is_set():
                 with self._minding(owned) as chain:
-                    chain.tick(polled)
+                    chain.turn(polled)
+        if not stop.is_set():
+            self._recover(polled.group)
+        CHAINS.set(sum(chain.phase is Phase.SEALING for chain in self._chains.values()))
+        self._at_work = sum(chain.at_work() for chain in self._chains.values())
+
+    def _recover(self, group: object) -> None:
+        """Take what has recovered; then begin with the chains that wait, as many as there is room for."""
+        for slot in self._slots:
+            if slot.recovery is None:
+                continue
+            recovery = slot.recovery
+            chain = recovery.owner
+            with self._minding(chain):
+                try:
+                    ended = slot.ended()
+                except SealtrailError as error:
+                    recovery.abandon()
+                    if self._has(chain):
+                        chain.unrecovered(error)
+                else:
+                    if ended and self._has(chain):
+                        chain.recovered(recovery, group)
+                    elif ended:
+                        recovery.abandon()
         now = self.monotonic()
         due = [c for c in self._chains.values() if c.phase is Phase.WAITING and now >= c.retry_at]
-        if due and not stop.is_set():
-            with self._minding(min(due, key=lambda c: c.retry_at)) as chain:
-                chain.recover(polled.group)
-        CHAINS.set(sum(chain.phase is Phase.SEALING for chain in self._chains.values()))
+        for chain in sorted(due, key=lambda c: c.retry_at):
+            room = next((slot for slot in self._slots if slot.recovery is None), None)
+            if room is None:
+                break
+            room.begin(chain.recover())
+
+    def _has(self, chain: Chain) -> bool:
+        return any(owned is chain for owned in self._chains.values())
+
+    def _poll(self) -> Polled:
+        """What came, after as long a wait as no chain minds. Nothing, while a chain has as much as it may have."""
+        sealing = [chain for chain in self._chains.values() if chain.phase is Phase.SEALING]
+        full = [chain for chain in sealing if chain.full()]
+        if full:
+            full[0].await_end(FULL_LOOK_S)
+            for chain in full:
+                if chain.full():
+                    chain.hold_if_slow()
+            return Polled({}, frozenset(), self._group)
+        wait_s, gather = self.settings.batch_ms / 1000, False
+        if any(slot.recovery is not None for slot in self._slots):
+            wait_s, gather = min(wait_s, RECOVERY_LOOK_S), True
+        for chain in sealing:
+            if chain.committing():
+                wait_s, gather = min(wait_s, LOOK_S), True
+            elif not chain.idle():
+                wait_s, gather = min(wait_s, chain.rest_s()), True
+        if gather:
+            wait_s = min([wait_s, *(max(chain.rest_s(), GATHER_S) for chain in sealing if chain.idle())])
+        polled = self.consumer.poll(self.settings.batch_records, wait_s, gather=gather)
+        self._group = polled.group
+        return polled
 
     @contextmanager
     def _minding(self, chain: Chain) -> Iterator[Chain]:
@@ -420,6 +266,10 @@ class Sealer:
     def partitions(self) -> int:
         """How many partitions the raw topic has; that never changes."""
         return self._count(self.topics.raw)
+
+    def interval_s(self) -> float:
+        """Seconds from the beginning of a chain's transaction to that of its next one, unless a batch is full before."""
+        return max(self.settings.batch_ms / 1000, self._at_work * INTERVAL_S_PER_CHAIN)
 
     def pause(self, partition: int) -> None:
         """Deliver nothing of a partition until its chain is recovered; one that is gone already needs no pause."""
@@ -445,19 +295,5 @@ class Sealer:
         for partition in partitions:
             chain = self._chains.pop(partition, None)
             if chain is not None:
+                chain.await_end(CLOSE_S)  # or its next owner's fence aborts what is under way
                 chain.drop()
-
-
-def _placements(places: Places, outputs: Outputs) -> list[Placement]:
-    topics = places.topics
-    values = (
-        (topics.archive, places.partition, outputs.archive),
-        (topics.hot, places.hot, outputs.hot),
-        (topics.siem, places.siem, outputs.siem),
-        (topics.quarantine, places.quarantine, outputs.quarantine),
-        (topics.activity, places.partition, outputs.activity),
-    )
-    placements = [Placement(topic, partition, [(None, v) for v in found]) for topic, partition, found in values if found]
-    states = ((topics.sources, outputs.sources), (topics.subject_keys, outputs.subject_keys))
-    placements += [Placement(topic, places.partition, found) for topic, found in states if found]
-    return placements

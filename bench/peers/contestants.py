@@ -48,6 +48,7 @@ class Contestant:
     command: Callable[[Path], list[str]]
     warm_records: int = 0
     changelogs: tuple[str, ...] = ()
+    ours: bool = False  # writes the product's own topics, with the product's own key
 
 
 SEALER = "sealer"
@@ -56,7 +57,17 @@ SEALER = "sealer"
 def contestants(names: tuple[str, ...], report: Reporter) -> list[Contestant]:
     """Those of these names, installed. Raises ConfigError when one cannot be."""
     made = {
-        SEALER: lambda: Contestant(SEALER, "sealer", True, True, lambda _: [sys.executable, "-m", "auditor", "run", "sealer"]),
+        SEALER: lambda: Contestant(
+            SEALER, "sealer", True, True, lambda _: [sys.executable, "-m", "auditor", "run", "sealer"], ours=True
+        ),
+        "once": lambda: Contestant(
+            "once",
+            "the sealer without transactions, at least once",
+            False,
+            True,
+            _module(Path(sys.executable), "bench.peers.at_least_once"),
+            ours=True,
+        ),
         "naive": lambda: Contestant(
             "naive",
             f"naive form, confluent-kafka {version('confluent-kafka')}",
@@ -91,7 +102,7 @@ def contestants(names: tuple[str, ...], report: Reporter) -> list[Contestant]:
     return [made[name]() for name in names]
 
 
-ALL = (SEALER, "naive", "faust", "quix", "streams")
+ALL = (SEALER, "once", "naive", "faust", "quix", "streams")
 WITHOUT_TOKENS = ("streams",)  # AES-SIV is in no JDK; its work has no step for it
 
 

@@ -11,6 +11,7 @@ from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import OffsetSpec  # not exported by name: the package has no __all__
 
+from kafkaio.library import Worker
 from kafkaio.testing.cluster import Cluster
 from kafkaio.testing.consumer import SimulatedConsumer, metadata
 from kafkaio.testing.errors import BrokerError
@@ -22,7 +23,7 @@ _EARLIEST: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
 
 
 class SimulatedLibrary:
-    """The clients of one process. No threads: a step that hangs costs its whole time."""
+    """The clients of one process. No threads: what hangs costs its whole time, a worker's step runs when its world lets it."""
 
     def __init__(self, cluster: Cluster, world: World) -> None:
         self.world = world
@@ -52,6 +53,53 @@ class SimulatedLibrary:
         """As `Library`: each simulated step keeps its own time-out."""
         step()
         return True
+
+    def worker(self, name: str) -> Worker:
+        """As `Library`."""
+        return SimulatedWorker(self._link)
+
+
+class SimulatedWorker:
+    """Its steps are its world's to run."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._step: Callable[[], object] | None = None
+        self._runs = False
+        self._raised: Exception | None = None
+
+    def start(self, step: Callable[[], object]) -> None:
+        """As `Worker`."""
+        self._step = step
+        self._link.world.beside(self._run)
+
+    def ended(self, wait_s: float = 0.0) -> bool:
+        """As `Worker`. One that has begun and waits itself cannot be waited for: whoever runs inside it returns first."""
+        if wait_s and self._step is not None:
+            self._run()
+        if self._step is not None:
+            if wait_s:
+                self._link.world.wait(wait_s)
+            return False
+        raised, self._raised = self._raised, None
+        if raised is not None:
+            raise raised
+        return True
+
+    def close(self) -> None:
+        """As `Worker`."""
+
+    def _run(self) -> None:
+        if self._step is None or self._runs:
+            return
+        self._runs = True
+        try:
+            self._step()
+        except Exception as error:  # handed to the owner
+            self._raised = error
+        finally:
+            self._runs = False
+        self._step = None
 
 
 class SimulatedAdmin:

@@ -65,6 +65,9 @@ class World(Protocol):
     def wait(self, seconds: float) -> object:
         """The process waits; time passes, and others run."""
 
+    def beside(self, step: Callable[[], None]) -> None:
+        """The process has begun a step that runs beside it: now, or whenever its world finds time. Twice does no harm."""
+
     def runs(self) -> bool:
         """Whether the process runs: one that is suspended or dead sends no heartbeats."""
 
@@ -87,6 +90,10 @@ class Calm:
     def wait(self, seconds: float) -> None:
         """As `World`."""
         self._cluster.advance(seconds)
+
+    def beside(self, step: Callable[[], None]) -> None:
+        """At once."""
+        step()
 
     def runs(self) -> bool:
         """Until a test says otherwise."""

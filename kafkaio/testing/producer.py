@@ -106,7 +106,9 @@ class SimulatedProducer:
         return 0
 
     def purge(self) -> None:
-        """Forget what is queued; what was sent is on its way."""
+        """Forget what is queued; what was sent is on its way. The transaction that it was for can only be aborted."""
+        if self._waiting:
+            self._failed = self._failed or KafkaError(KafkaError._PURGE_QUEUE)
         self._waiting.clear()
 
     def send_offsets_to_transaction(self, positions: Sequence[TopicPartition], group: Generation, timeout: float) -> None:
@@ -128,8 +130,8 @@ class SimulatedProducer:
 
     def abort_transaction(self, timeout: float) -> None:
         """As commit."""
-        self._failed = None
         self.purge()
+        self._failed = None
         self._end("abort", timeout, commit=False)
 
     def _end(self, what: str, timeout: float, *, commit: bool) -> None:
@@ -172,6 +174,8 @@ class SimulatedProducer:
     def _refused(self, error: BrokerError | KafkaException, batch: _Waiting) -> None:
         code = error.code if isinstance(error, BrokerError) else error.args[0].code()
         self._note(code)
+        if batch not in self._waiting:  # purged meanwhile
+            return
         self._waiting.remove(batch)
         for _, value, report in batch.records:
             if report is not None:

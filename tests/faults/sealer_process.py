@@ -90,10 +90,10 @@ class FaultyChainProducer(ChainProducer):
         self._client = _FaultyClient(self._producer, fault)
         self._producer: Any = self._client
 
-    def commit(self, placements: Sequence[Placement], progress: Progress, sealed_at_ms: int) -> None:  # type: ignore[override]
+    def begin(self, placements: Sequence[Placement], progress: Progress, sealed_at_ms: int) -> None:  # type: ignore[override]
         """As the real one."""
         self._client.counts = sum(len(p.records) for p in placements) >= MIN_RECORDS
-        super().commit(placements, progress, sealed_at_ms)
+        super().begin(placements, progress, sealed_at_ms)
 
 
 def main(config: str, flags: str, fault: str) -> None:

@@ -9,11 +9,12 @@ from typing import Any
 from unittest.mock import patch
 
 from kafkaio.library import Library
+from kafkaio.reader import PartitionReader
 from kafkaio.testing import SimulatedLibrary
 from kafkaio.transaction import ChainProducer, Ends, Placement, Progress
-from processors import recovery, sealer
+from processors import chain_loop, recovery
+from processors.chain_loop import Chain, Recovery
 from processors.pipeline import ChainState
-from processors.sealer import Chain
 from schemas.settings import Settings
 from tests.simulate import simulation
 from tests.simulate.stage import Stage
@@ -26,11 +27,14 @@ class _FencesLate:
         self._settings, self._identifier, self._library = settings, transactional_id, library
         self._inner: ChainProducer | None = None
 
-    def commit(self, placements: Sequence[Placement], progress: Progress, sealed_at_ms: int) -> None:
+    def begin(self, placements: Sequence[Placement], progress: Progress, sealed_at_ms: int) -> None:
         if self._inner is None:
             self._inner = ChainProducer(self._settings, self._identifier, self._library)
             Ends(self._settings, self._library).await_stable([(p.topic, p.partition) for p in placements])
-        self._inner.commit(placements, progress, sealed_at_ms)
+        self._inner.begin(placements, progress, sealed_at_ms)
+
+    def ended(self, wait_s: float = 0.0) -> bool:
+        return self._inner is not None and self._inner.ended(wait_s)
 
     def abort_on(self, partitions: Sequence[tuple[str, int]]) -> None:
         if self._inner is not None:
@@ -62,7 +66,7 @@ def head_read_before_fencing() -> Iterator[None]:
     def read_at_once(chain: str, places: Any, ends: Ends, *rest: Any) -> ChainState | None:
         return read(chain, places, _WaitsForNothing(ends), *rest)  # type: ignore[arg-type]  # a stand-in
 
-    with patch.object(simulation, "ChainProducer", _FencesLate), patch.object(sealer, "read_state", read_at_once):
+    with patch.object(simulation, "ChainProducer", _FencesLate), patch.object(chain_loop, "read_state", read_at_once):
         yield
 
 
@@ -71,24 +75,24 @@ def _remembered(causes: frozenset[str], after: bool) -> AbstractContextManager[N
 
     @contextmanager
     def planted() -> Iterator[None]:
-        commit, reset, recover, read = Chain._commit, Chain.reset, Chain.recover, recovery.read_state
+        begin, reset, run, read = Chain._begin, Chain.reset, Recovery.run, recovery.read_state
         tried: dict[Chain, ChainState] = {}
         kept: dict[Chain, ChainState] = {}
         recovering: list[Chain] = []
 
-        def remembering_commit(self: Chain, state: ChainState, *rest: Any) -> bool:
+        def remembering_begin(self: Chain, state: ChainState, *rest: Any, **named: Any) -> None:
             tried[self] = state if after else self._state or state
-            return commit(self, state, *rest)
+            begin(self, state, *rest, **named)
 
         def remembering_reset(self: Chain, cause: str, *rest: Any) -> None:
             if cause in causes and self in tried:
                 kept[self] = tried[self]
             reset(self, cause, *rest)
 
-        def noted_recover(self: Chain, group: object) -> None:
-            recovering.append(self)
+        def noted_run(self: Recovery, reader: PartitionReader) -> None:
+            recovering.append(self.owner)
             try:
-                recover(self, group)
+                run(self, reader)
             finally:
                 recovering.pop()
 
@@ -98,10 +102,10 @@ def _remembered(causes: frozenset[str], after: bool) -> AbstractContextManager[N
             return found if found is None or remembered is None else remembered
 
         with (
-            patch.object(Chain, "_commit", remembering_commit),
+            patch.object(Chain, "_begin", remembering_begin),
             patch.object(Chain, "reset", remembering_reset),
-            patch.object(Chain, "recover", noted_recover),
-            patch.object(sealer, "read_state", from_memory),
+            patch.object(Recovery, "run", noted_run),
+            patch.object(chain_loop, "read_state", from_memory),
         ):
             yield
 

@@ -20,9 +20,10 @@ import structlog
 
 from kafkaio.testing import Cluster, Fate, SimulatedLibrary, TopicSpec, Verdict
 from kafkaio.transaction import ChainProducer
+from processors.chain_loop import Phase
 from processors.records import RawRecord
 from processors.recovery import Topics
-from processors.sealer import Phase, Sealer
+from processors.sealer import Sealer
 from sealtrail.errors import ConfigError
 from tests.simulate.ledger import Ledger
 from tests.simulate.stage import GARBAGE, LARGE, RAW_PARTITIONS, Stage, seeded
@@ -66,6 +67,7 @@ class Process:
         self.alive = True
         self.busy = False  # inside a call of its sealer
         self.asleep_until = 0.0
+        self.process: Process = self
         library = SimulatedLibrary(simulation.cluster, self)
         skew_s = simulation.weather.skew_s()
         self.sealer = Sealer(
@@ -116,11 +118,32 @@ class Process:
         self._simulation.wait(self, seconds)
         return not self.alive
 
+    def beside(self, step: Callable[[], None]) -> None:
+        self._simulation.begun(Beside(self, step))
+
     def runs(self) -> bool:
         return self.alive and self.asleep_until <= self._simulation.cluster.now
 
     def is_set(self) -> bool:
         return not self.alive
+
+
+class Beside:
+    """A step that a process has begun beside its loop: it has its turn like a process."""
+
+    def __init__(self, process: Process, step: Callable[[], None]) -> None:
+        self.process = process
+        self.busy = False
+        self._step = step
+
+    def runs(self) -> bool:
+        return self.process.runs()
+
+    def turn(self) -> None:
+        """All of it; its loop may have its turn meanwhile."""
+        self.busy = True
+        with suppress(Killed):
+            self._step()
 
 
 class Simulation:
@@ -149,6 +172,7 @@ class Simulation:
         self.counts: Counter[str] = Counter()
         self._begun = 0
         self._processes: list[Process] = []
+        self._beside: list[Beside] = []
         self._load(stage)
 
     def run(self) -> Counter[str]:
@@ -207,13 +231,19 @@ class Simulation:
                 self.cluster.advance(min(until - self.cluster.now, 0.5))
 
     def _turn_of_another(self) -> bool:
-        ready = [p for p in self._processes if not p.busy and p.runs()]
+        self._beside = [step for step in self._beside if step.process.alive and not step.busy]
+        turns: list[Process | Beside] = [*self._processes, *self._beside]
+        ready = [turn for turn in turns if not turn.busy and turn.runs()]
         if not ready:
             return False
-        process = self._choice.choice(ready)
-        process.turn()
-        self._check(process)
+        turn = self._choice.choice(ready)
+        turn.turn()
+        self._check(turn.process)
         return True
+
+    def begun(self, step: Beside) -> None:
+        """A step that has its turns from now on."""
+        self._beside.append(step)
 
     # -- what happens to processes
 

@@ -1,0 +1,489 @@
+"""One chain on this process: what was fetched of it, its state, and the transaction that is under way (design §6).
+
+A chain is in one of four phases:
+
+    WAITING   not fenced, or in doubt; nothing of it is delivered. Leaves by `recover`.
+    RECOVERING  its recovery runs beside the loop: the fence, then where the chain stands.
+    SEALING   fenced, state read from what is committed; batches and heartbeats, one transaction at a time.
+    STOPPED   what is committed contradicts itself, or the clocks do; a person must look.
+
+While a transaction is under way the state that it leads to is adopted by nobody: it ends well, and is adopted, or it does
+not, and the chain goes back to the fence. Every error of a transaction, whatever it was, leads back to WAITING: the producer is
+discarded, and with it what was fetched and the state in memory. Assignment, doubt, loss and restart share that one path.
+
+Not here: which chains there are, and when each has its turn (`sealer`); what a seal is (`pipeline`); where a chain stands
+(`recovery`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+import structlog
+from prometheus_client import Counter
+
+from kafkaio.group import Polled, RawConsumer
+from kafkaio.reader import PartitionReader
+from kafkaio.transaction import ClockError, Ends, FencedError, HangingError, Placement, Progress
+from processors.chain import ChainHead
+from processors.pipeline import ChainState, Pipeline
+from processors.records import Batch, Outputs, RawRecord
+from processors.recovery import Places, Topics, chain_of, read_state
+from schemas.catalogue import transactional_prefix
+from schemas.settings import Settings
+from sealtrail.errors import EvidenceError, SealtrailError, TransientError
+
+MAX_BATCH_BYTES = 16 << 20  # of raw values a transaction; bounds what its outputs need
+CERTIFICATE_WAIT_S = 30.0  # somebody has to certify a key
+FENCED_WAIT_S = 4.0  # above the heartbeat interval (2.5 s): by then the group has said whether we still own the chain
+HELD_S = 1.0  # a transaction that takes longer must not keep the other chains from being read
+
+_log = structlog.get_logger("processors.sealer")
+SEALED = Counter("sealtrail_sealer_seals", "Seals committed.", ["kind", "reason"])
+LEAKS = Counter("sealtrail_sealer_leaks", "Secrets overwritten and marked fields refused, in sealed records.", ["shape"])
+SUBJECT_KEYS = Counter("sealtrail_sealer_subject_keys", "Keys of data subjects made.")
+RESETS = Counter("sealtrail_sealer_resets", "Chains that went back to the fence.", ["cause"])
+STOPS = Counter("sealtrail_sealer_stops", "Chains stopped until a person has looked.")
+
+
+class Phase(Enum):
+    """See the module."""
+
+    WAITING = "waiting"
+    RECOVERING = "recovering"
+    SEALING = "sealing"
+    STOPPED = "stopped"
+
+
+class Committer(Protocol):
+    """A fenced producer of one chain: commits whole transactions or raises; after an error it is discarded."""
+
+    def begin(self, placements: Sequence[Placement], progress: Progress, sealed_at_ms: int) -> None:
+        """As `ChainProducer.begin`."""
+
+    def ended(self, wait_s: float = 0.0) -> bool:
+        """As `ChainProducer.ended`."""
+
+    def abort_on(self, partitions: Sequence[tuple[str, int]]) -> None:
+        """As `ChainProducer.abort_on`."""
+
+    def discard(self) -> None:
+        """Forget it."""
+
+
+Fence = Callable[[Settings, str], Committer]
+
+
+class Surroundings(Protocol):
+    """What a chain asks of the sealer that it lives in."""
+
+    settings: Settings
+    pipeline: Pipeline
+    topics: Topics
+    ends: Ends
+    reader: PartitionReader  # of the loop's own thread
+    consumer: RawConsumer
+    fence: Fence
+    proven: bool
+    now_us: Callable[[], int]
+    monotonic: Callable[[], float]
+
+    def places(self, chain: str, partition: int) -> Places:
+        """Where a chain is written."""
+
+    def partitions(self) -> int:
+        """How many partitions the raw topic has."""
+
+    def interval_s(self) -> float:
+        """Seconds from the beginning of a chain's transaction to that of its next one, unless a batch is full before."""
+
+    def pause(self, partition: int) -> None:
+        """Deliver nothing of a partition until it is started again."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Transaction:
+    """What is being committed.
+
+    Attributes:
+        state: that it leads to.
+        resume_at: raw offset from which to deliver once it is committed; None: go on.
+    """
+
+    state: ChainState
+    outputs: Outputs
+    records: Sequence[RawRecord]
+    resume_at: int | None = None
+
+
+class Recovery:
+    """The way from the fence to the head (design §6, steps 1 to 3): beside the loop, since it waits for brokers.
+
+    Attributes:
+        producer, places, chain, topic_uuid, state: what was found; `state` is None for a chain that has no seal yet.
+    """
+
+    def __init__(self, sealer: Surroundings, owner: Chain, partition: int) -> None:
+        self.owner = owner
+        self._sealer = sealer
+        self._partition = partition
+        self.producer: Committer | None = None
+        self.places: Places | None = None
+        self.state: ChainState | None = None
+        self.chain = ""
+        self.topic_uuid = b""
+
+    def run(self, reader: PartitionReader) -> None:
+        """Raises TransientError to be tried again from the fence, ConfigError, and HeadError when a person must look."""
+        sealer, topics = self._sealer, self._sealer.topics
+        identifier = f"{transactional_prefix(sealer.settings.deployment)}{topics.raw}/{self._partition}"
+        # 1. Fence. From here no earlier owner of this chain can commit; a crash changes nothing.
+        self.producer = sealer.fence(sealer.settings, identifier)
+        self.chain = chain_of(sealer.settings, sealer.ends, topics, self._partition)
+        self.topic_uuid = sealer.ends.topic_uuid(topics.raw)
+        self.places = sealer.places(self.chain, self._partition)
+        # 2. and 3. Wait, then read the head; see `recovery`. Nothing is written here, so a crash changes nothing.
+        committed = sealer.consumer.committed(self._partition)
+        try:
+            self.state = read_state(self.chain, self.places, sealer.ends, reader, committed)
+        except HangingError as error:
+            # What the fence should have aborted is aborted once more; then again from the fence.
+            _log.error("transaction left open by a broker", partition=self._partition, partitions=error.partitions)
+            self.producer.abort_on(error.partitions)
+            raise
+
+    def abandon(self) -> None:
+        """Nobody wants it any more."""
+        if self.producer is not None:
+            self.producer.discard()
+
+
+class Chain:
+    """One raw partition on this process. All calls come from the sealer's thread."""
+
+    def __init__(self, sealer: Surroundings, partition: int) -> None:
+        self._sealer = sealer
+        self._partition = partition
+        self._producer: Committer | None = None
+        self._state: ChainState | None = None
+        self._places: Places | None = None
+        self._under_way: _Transaction | None = None
+        self._fetched: list[RawRecord] = []  # in offset order, not sealed yet
+        self._fetched_bytes = 0
+        self._next = 0  # the raw offset after what was fetched
+        self._held = False  # not delivered until the transaction under way has ended
+        self._begun_at = float("-inf")  # monotonic; of the last transaction
+        self._sealed_at = 0.0  # monotonic
+        self._chunk = sealer.settings.batch_records  # records a transaction takes at most
+        self._culprit = -1  # raw offset of a record that cannot be written, found alone
+        self._clock_doubted = False
+        self._expired = False  # the broker does not hold our position
+        self.retry_at = 0.0  # monotonic; of a waiting chain
+        self.phase = Phase.WAITING
+        self._log = _log.bind(partition=partition)
+
+    # -- what the sealer asks before it waits for records
+
+    def full(self) -> bool:
+        """Whether it has fetched enough for the next transaction while one is under way."""
+        enough = len(self._fetched) >= self._sealer.settings.batch_records or self._fetched_bytes >= MAX_BATCH_BYTES
+        return self._under_way is not None and enough
+
+    def idle(self) -> bool:
+        """Whether it waits for records alone."""
+        return self._under_way is None and not self._fetched
+
+    def committing(self) -> bool:
+        """Whether a transaction is under way."""
+        return self._under_way is not None
+
+    def at_work(self) -> bool:
+        """Whether it had a transaction in the last two intervals."""
+        return self._sealer.monotonic() - self._begun_at < 2 * self._sealer.interval_s()
+
+    def rest_s(self) -> float:
+        """Seconds until its next batch is due, were there records; 0 if it is now."""
+        return max(0.0, self._begun_at + self._sealer.interval_s() - self._sealer.monotonic())
+
+    # -- its turn
+
+    def take(self, records: Sequence[RawRecord]) -> None:
+        """Keep what was fetched of this partition."""
+        if self.phase is not Phase.SEALING or self._held:
+            return  # fetched before a reset; the position is set anew, so it will come again
+        fresh = [r for r in records if r.offset >= self._next]
+        if not fresh:
+            return
+        try:
+            self._confirm_gaps(fresh)
+        except TransientError as error:
+            self.reset("gap", error)
+            return
+        self._next = fresh[-1].offset + 1
+        self._fetched += fresh
+        self._fetched_bytes += sum(len(r.value) for r in fresh)
+
+    def turn(self, polled: Polled) -> None:
+        """Adopt what was committed; then begin what is due: a batch, a lost position, a heartbeat."""
+        if self._partition in polled.out_of_range:
+            self._expired = True
+        if self.phase is not Phase.SEALING or not self._settled():
+            return
+        settings = self._sealer.settings
+        if self._fetched:
+            if len(self._fetched) >= self._chunk or self._fetched_bytes >= MAX_BATCH_BYTES or not self.rest_s():
+                self._seal(self._chunk_of(self._fetched), polled.group)
+        elif self._expired:
+            self._expired = False
+            self._position_gone(polled.group)
+        elif self._sealer.monotonic() - self._sealed_at >= settings.heartbeat_s:
+            self._begin(*self._sealer.pipeline.heartbeat(self._current(), self._sealer.now_us()), polled.group)
+
+    def await_end(self, wait_s: float) -> None:
+        """Wait for the transaction under way, at most `wait_s`, and adopt what was committed."""
+        self._settled(wait_s)
+
+    def hold_if_slow(self) -> None:
+        """A transaction takes long, and this chain is full: read it again later, so that the others can be read."""
+        if self._sealer.monotonic() - self._begun_at > HELD_S and not self._held:
+            self._held = True
+            self._forget_fetched()
+            self._sealer.pause(self._partition)
+
+    def drop(self) -> None:
+        """The partition is no longer ours: whatever is open is left to the next owner's fence."""
+        if self._producer is not None:
+            self._producer.discard()
+        self._producer = self._state = self._under_way = None
+        self._forget_fetched()
+        self._held = self._expired = False
+        self.phase = Phase.WAITING
+
+    def recover(self) -> Recovery:
+        """From WAITING to RECOVERING: what is to be run beside the loop, and then given to `recovered` or `unrecovered`."""
+        self.phase = Phase.RECOVERING
+        return Recovery(self._sealer, self, self._partition)
+
+    def recovered(self, found: Recovery, group: object) -> None:
+        """From RECOVERING to SEALING."""
+        self._producer, self._places, self._state = found.producer, found.places, found.state
+        self.phase = Phase.SEALING
+        if found.state is not None:
+            self._go_on()
+            return
+        # Once GENESIS is committed, a crash changes nothing: the next owner finds it as the head.
+        self._log.info("chain begins", chain=found.chain)
+        begun, count = ChainState(ChainHead(found.chain)), self._sealer.partitions()
+        self._begin(*self._sealer.pipeline.genesis(begun, self._sealer.now_us(), found.topic_uuid, count), group, resume_at=0)
+
+    def unrecovered(self, error: SealtrailError) -> None:
+        """From RECOVERING to WAITING, for another try later, or to STOPPED. Raises a ConfigError on."""
+        if isinstance(error, EvidenceError):
+            self._stop(error)
+        elif isinstance(error, TransientError):
+            self.reset("recovery", error)
+        else:
+            raise error
+
+    def reset(self, cause: str, error: SealtrailError, wait_s: float = 0.0) -> None:
+        """Back to the fence: nothing in memory is trusted any more."""
+        RESETS.labels(cause).inc()
+        self._log.warning("chain goes back to the fence", cause=cause, error=str(error))
+        self.drop()
+        retry_after = error.retry_after_s if isinstance(error, TransientError) else 0.0
+        self.retry_at = self._sealer.monotonic() + max(wait_s, retry_after)
+        self._sealer.pause(self._partition)
+
+    # -- one transaction
+
+    def _seal(self, records: Sequence[RawRecord], group: object, log_start: int = 0) -> None:
+        """Begin the transaction of these records; or, without any, of what lies below the log start."""
+        sealer = self._sealer
+        refused = len(records) == 1 and records[0].offset == self._culprit
+        try:
+            state, outputs = sealer.pipeline.seal_batch(
+                self._current(), Batch(records, log_start, sealer.partitions()), sealer.now_us(), unprocessable=refused
+            )
+        except TransientError as error:
+            self.reset("keys", error)
+        except Exception as error:  # no record, whatever it does to a step, may stop the next one
+            self._halve(records, f"sealing raised {type(error).__name__}")
+        else:
+            self._begin(state, outputs, group, records, None if records else log_start)
+
+    def _begin(
+        self,
+        state: ChainState,
+        outputs: Outputs,
+        group: object,
+        records: Sequence[RawRecord] = (),
+        resume_at: int | None = None,
+    ) -> None:
+        """Begin to commit outputs; until that has ended, the state that they lead to is nobody's."""
+        places, producer = self._places, self._producer
+        if places is None or producer is None:
+            raise AssertionError("commit before the fence")
+        if not self._sealer.pipeline.sealer.may_seal(state.head.sealed_at_us / 1e6):
+            # What is sealed outside the certificate's time can never be archived, and cannot be undone.
+            problem = "the sealer's key ended, or its certificate does not cover this time"
+            self.reset("certificate", TransientError(problem, CERTIFICATE_WAIT_S))
+            return
+        progress = Progress(places.topics.raw, places.partition, state.head.next_offset, group)
+        self._begun_at = self._sealer.monotonic()
+        self._under_way = _Transaction(state, outputs, records, resume_at)
+        try:
+            producer.begin(_placements(places, outputs), progress, state.head.sealed_at_us // 1000)
+        except SealtrailError as error:
+            self._failed(records, error)
+
+    def _settled(self, wait_s: float = 0.0) -> bool:
+        """Whether the chain is SEALING with no transaction under way; what has ended is adopted, or leads to the fence."""
+        under_way, producer = self._under_way, self._producer
+        if under_way is None or producer is None:
+            return self.phase is Phase.SEALING
+        try:
+            if not producer.ended(wait_s):
+                return False
+            self._adopt(under_way)
+        except SealtrailError as error:
+            self._failed(under_way.records, error)
+        return self.phase is Phase.SEALING
+
+    def _adopt(self, done: _Transaction) -> None:
+        """Committed: what the topics hold is this state, on whatever process reads it next."""
+        outputs = done.outputs
+        self._state = done.state
+        self._under_way = None
+        self._clock_doubted = False
+        self._sealed_at = self._sealer.monotonic()
+        self._chunk = min(self._chunk * 2, self._sealer.settings.batch_records)
+        for (kind, reason), count in outputs.counts.items():
+            SEALED.labels(kind.lower(), reason.label).inc(count)
+        SUBJECT_KEYS.inc(len(outputs.subject_keys))
+        for shape, count in outputs.leaks.items():
+            LEAKS.labels(shape).inc(count)
+        if done.resume_at is not None or self._held:
+            self._held = False
+            self._go_on()
+
+    def _failed(self, records: Sequence[RawRecord], error: SealtrailError) -> None:
+        """Whatever became of a transaction, its producer and the state in memory are not trusted."""
+        if isinstance(error, FencedError):
+            self.reset("fenced", error, FENCED_WAIT_S)
+        elif isinstance(error, TransientError):
+            self.reset("transaction", error)
+        elif isinstance(error, ClockError):
+            self._doubt_clock(error)
+        elif isinstance(error, EvidenceError):
+            self._halve(records, str(error))
+        else:
+            raise error
+
+    def _halve(self, records: Sequence[RawRecord], problem: str) -> None:
+        """What cannot be sealed or written together: smaller transactions until the culprit is alone, then it is refused."""
+        smaller = len(records) > 1 or (len(records) == 1 and records[0].offset != self._culprit)
+        if len(records) == 1:
+            self._culprit = records[0].offset
+        self._chunk = max(len(records) // 2, 1)
+        # No wait while it gets smaller. If even the refusal cannot be written, nothing is left but to try again.
+        self.reset("halved", TransientError(problem, 0.0 if smaller else 1.0))
+
+    def _doubt_clock(self, error: ClockError) -> None:
+        """A process that was suspended between sealing and writing looks like one whose clock is wrong: once is no proof."""
+        if self._clock_doubted:
+            self._stop(error)
+        else:
+            self._clock_doubted = True
+            self.reset("clock", error)
+
+    # -- what was fetched
+
+    def _chunk_of(self, records: list[RawRecord]) -> Sequence[RawRecord]:
+        """Take the records of one transaction from those that were fetched."""
+        limit = min(len(records), self._chunk)
+        end, size = 1, len(records[0].value)
+        while end < limit and size + len(records[end].value) <= MAX_BATCH_BYTES:
+            size += len(records[end].value)
+            end += 1
+        chunk = records[:end]
+        del records[:end]
+        self._fetched_bytes -= size
+        return chunk
+
+    def _confirm_gaps(self, records: Sequence[RawRecord]) -> None:
+        """Where offsets are missing, look again: a gap is sealed only if the log itself has no record there.
+
+        Raises TransientError when it does: what was delivered is not what the log holds.
+        """
+        expected = self._next
+        for record in records:
+            if record.offset > expected:
+                topic = self._sealer.topics.raw
+                start = max(expected, self._sealer.ends.start(topic, self._partition))
+                found = self._sealer.reader.first_record(topic, self._partition, start, record.offset)
+                if found is not None:
+                    raise TransientError(f"raw offset {found.offset} was not delivered")
+            expected = record.offset + 1
+
+    def _position_gone(self, group: object) -> None:
+        """The broker does not hold our position: expired below the log start, or cut beyond its end."""
+        try:
+            start = self._sealer.ends.start(self._sealer.topics.raw, self._partition)
+        except TransientError as error:
+            self.reset("position", error)
+            return
+        expected = self._current().head.next_offset
+        if start <= expected:
+            problem = f"raw offset {expected} is refused, though the log begins at {start}"
+            self.reset("position", TransientError(problem))
+            return
+        self._log.warning("raw records expired unsealed", first=expected, count=start - expected)
+        self._seal((), group, log_start=start)
+
+    def _go_on(self) -> None:
+        """4. Have the partition delivered from the head on."""
+        head = self._current().head
+        self._forget_fetched()
+        self._next = head.next_offset
+        try:
+            self._sealer.consumer.start(self._partition, head.next_offset)
+        except TransientError as error:
+            self.reset("position", error)
+            return
+        self._sealed_at = self._sealer.monotonic()
+        self._sealer.proven = True
+        self._log.info("sealing", chain=head.chain, seq=head.seq, next_offset=head.next_offset)
+
+    def _forget_fetched(self) -> None:
+        self._fetched.clear()
+        self._fetched_bytes = 0
+
+    def _current(self) -> ChainState:
+        if self._state is None:
+            raise AssertionError("no state before recovery")
+        return self._state
+
+    def _stop(self, error: Exception) -> None:
+        STOPS.inc()
+        self._log.error("chain stopped; nothing more of it is sealed until this is settled", error=str(error))
+        self.drop()
+        self.phase = Phase.STOPPED
+        self._sealer.pause(self._partition)
+
+
+def _placements(places: Places, outputs: Outputs) -> list[Placement]:
+    topics = places.topics
+    values = (
+        (topics.archive, places.partition, outputs.archive),
+        (topics.hot, places.hot, outputs.hot),
+        (topics.siem, places.siem, outputs.siem),
+        (topics.quarantine, places.quarantine, outputs.quarantine),
+        (topics.activity, places.partition, outputs.activity),
+    )
+    placements = [Placement(topic, partition, [(None, v) for v in found]) for topic, partition, found in values if found]
+    states = ((topics.sources, outputs.sources), (topics.subject_keys, outputs.subject_keys))
+    placements += [Placement(topic, places.partition, found) for topic, found in states if found]
+    return placements
