@@ -78,7 +78,10 @@ def say(message: str) -> None:
 
 
 def log_to_stderr(**always: object) -> None:
-    """Logs as one JSON object a line on stderr, for every command: stdout is for results. `always`: in every line."""
+    """Logs as one JSON object a line on stderr, for every command: stdout is for results.
+
+    A line is one write, so that those of several processes do not get into each other. `always`: what stands in every line.
+    """
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -88,7 +91,7 @@ def log_to_stderr(**always: object) -> None:
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -180,6 +181,20 @@ def test_nothing_outlives_the_parent(tmp_path: Path, number: signal.Signals) -> 
 def test_each_process_has_a_metrics_page_of_its_own_or_none() -> None:
     assert of_process(Settings.load(metrics_port=9100), 3).metrics_port == 9103
     assert of_process(Settings.load(), 3).metrics_port == 0
+
+
+def test_a_line_of_a_processs_log_has_its_number_and_is_one_write() -> None:
+    """A datagram is one write."""
+    program = "import structlog; from auditor.console import log_to_stderr; log_to_stderr(process=2); "
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with ours, theirs:
+        ours.settimeout(60)
+        command = [sys.executable, "-c", program + "structlog.get_logger().info('sealing', partition=1)"]
+        assert subprocess.run(command, stderr=theirs.fileno(), check=False).returncode == 0
+        line = ours.recv(65_536)
+    assert line.endswith(b"\n")
+    said = json.loads(line)
+    assert (said["process"], said["event"], said["partition"]) == (2, "sealing", 1)
 
 
 def test_a_status_is_named_by_its_signal() -> None:
