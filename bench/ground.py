@@ -204,13 +204,17 @@ class Deployment:
                     found[said["cause"]] += 1
         return found
 
-    def bytes_a_record(self, records: int) -> dict[str, float]:
-        """What each topic's logs take on the broker's disk, compressed and with markers, for each of so many raw records."""
+    def bytes_a_record(self, sealed: int) -> dict[str, float]:
+        """What each topic's logs take on the broker's disk, compressed and with markers.
+
+        For each raw record in the raw topic, for each of so many sealed ones in the others.
+        """
         data = self._stack.places.server(kafka.NAME) / "data"
-        return {
-            name: sum(path.stat().st_size for path in data.glob(f"{topic}-*/*.log")) / records
+        sizes = {
+            name: sum(path.stat().st_size for path in data.glob(f"{topic}-*/*.log"))
             for name, topic in asdict(self.topics).items()
         }
+        return {name: size / (sum(self.raw_ends()) if name == "raw" else sealed) for name, size in sizes.items()}
 
 
 def _checked(reader: PartitionReader, topic: str, partition: int, whole: bool) -> Iterator[Row]:
@@ -268,13 +272,13 @@ class Ground:
         partitions: int,
         processes: int,
         prepare: Callable[[Deployment], None] | None = None,
-        measure: Callable[[Deployment], None] | None = None,
+        measure: Callable[[Deployment, int], None] | None = None,
     ) -> Maximum:
         """What sealers do with an input that is there before they begin; a line tells of it.
 
         Args:
             prepare: is called with the deployment before anything is written to it: its logs need not begin with their chains.
-            measure: is called with it when all is done.
+            measure: is called with it and the number of sealed records when all is done.
         """
         with self.deployment(partitions) as deployment:
             if prepare is not None:
@@ -285,13 +289,14 @@ class Ground:
                 seen = watch(sealer, deployment.stable, asked.events, Window(asked.warm, 0, asked.measure))
             spent = self._broker_s() - spent
             rows = deployment.check(whole=prepare is None)
+            sealed = sum(map(len, rows.values()))
             if measure is not None:
-                measure(deployment)
+                measure(deployment, sealed)
         try:
             figures = figures_of(seen, {partition: [row.offset for row in found] for partition, found in rows.items()})
         except StalledError as error:
             raise SystemExit(f"{partitions} partitions, {processes} processes: {error}") from error
-        maximum = Maximum(**asdict(figures), broker_us=spent / sum(map(len, rows.values())) * 1e6)
+        maximum = Maximum(**asdict(figures), broker_us=spent / sealed * 1e6)
         self.report.line(
             f"flood: {partitions} partitions, {processes} processes: {maximum.rate:,.0f} records/s, {maximum.cpu_us:.1f} us of "
             f"CPU each, the broker's {maximum.broker_us:.1f}; {maximum.records:,} in {maximum.seconds:.1f} s; load {load:.1f}"

@@ -75,8 +75,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _processes(ground: Ground, asked: Namespace) -> dict[str, object]:
     rows, sizes = [], dict[str, float]()
 
-    def weigh(deployment: Deployment) -> None:
-        sizes.update(deployment.bytes_a_record(asked.events))
+    def weigh(deployment: Deployment, sealed: int) -> None:
+        sizes.update(deployment.bytes_a_record(sealed))
 
     for partitions in _numbers(asked.partitions):
         for processes in (number for number in _numbers(asked.processes) if number <= partitions):
