@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -247,7 +248,8 @@ class Ground:
     @classmethod
     @contextmanager
     def begun(cls, report: Reporter | None = None, *, stores: bool = False) -> Iterator[Ground]:
-        """A new broker, and S3 and OpenSearch with `stores`; ended and removed afterwards."""
+        """A new broker, and S3 and OpenSearch with `stores`; ended and removed afterwards, also when this is asked to end."""
+        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
         with tempfile.TemporaryDirectory(prefix="sealtrail-bench-") as name:
             stack = Stack(Path(name) / "stack", ports=Ports.free(), raw_partitions=1, report=Reporter(quiet=True))
             try:
