@@ -7,7 +7,7 @@ STAMP := $(VENV)/.set-up
 SEALTRAIL := $(BIN)/sealtrail
 
 .DEFAULT_GOAL := $(STAMP)
-.PHONY: help set-up up down status reset compose test demo kills faults simulate fuzz spooltest leaktest tamper bench-verify bench-producer bench lint format docs lock clean
+.PHONY: help set-up up down status reset compose test demo kills faults simulate fuzz spooltest leaktest tamper bench-verify bench-producer bench bench-latency bench-endurance bench-scaling lint format docs lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -73,6 +73,15 @@ bench-producer: $(STAMP) ## What emit() costs, and events a second against fasta
 
 bench: $(STAMP) ## The sealer against its naive form, Faust, Quix Streams and Kafka Streams; half an hour (docs/performance.md)
 	@$(BIN)/python -m bench.sealing_peers $(BENCH)
+
+bench-latency: $(STAMP) ## From a raw record's append to its seal being visible, at half of the maximum; two and a half minutes
+	@$(BIN)/python -m bench.latency $(BENCH)
+
+bench-endurance: $(STAMP) ## Half an hour at half of the maximum: memory and descriptors of the sealer must not grow
+	@$(BIN)/python -m bench.endurance $(BENCH)
+
+bench-scaling: $(STAMP) ## Processes, partitions, what a chain costs, what grows with it, what a record weighs; 45 minutes
+	@$(BIN)/python -m bench.scaling $(BENCH)
 
 lint: $(STAMP) ## Check style, types, the arrows between packages, and schemas against every released version
 	@$(BIN)/ruff check .

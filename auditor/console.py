@@ -77,22 +77,29 @@ def say(message: str) -> None:
     print(f"sealtrail: {message}", file=sys.stderr)
 
 
-def log_to_stderr() -> None:
-    """Logs as one JSON object a line on stderr, for every command: stdout is for results."""
+def log_to_stderr(**always: object) -> None:
+    """Logs as one JSON object a line on stderr, for every command: stdout is for results.
+
+    A line is one write, so that those of several processes do not get into each other. `always`: what stands in every line.
+    """
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
+            lambda _, __, line: {**always, **line},
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
     )
 
 
 def run_until_stopped(settings: Settings, run: Callable[[threading.Event], None]) -> None:
-    """Run a process of the pipeline until SIGTERM or SIGINT: logs to stderr, metrics on loopback if asked for."""
+    """Run a process of the pipeline until SIGTERM or SIGINT: logs to stderr, metrics on loopback if asked for.
+
+    Raises ConfigError when the metrics port cannot be had.
+    """
     stop = threading.Event()
 
     def ask(_: int, __: FrameType | None) -> None:
@@ -101,7 +108,10 @@ def run_until_stopped(settings: Settings, run: Callable[[threading.Event], None]
     signal.signal(signal.SIGTERM, ask)
     signal.signal(signal.SIGINT, ask)
     if settings.metrics_port:
-        start_http_server(settings.metrics_port, addr="127.0.0.1")
+        try:
+            start_http_server(settings.metrics_port, addr="127.0.0.1")
+        except OSError as error:
+            raise ConfigError(f"setting metrics_port: {settings.metrics_port} cannot be had: {error.strerror}") from error
     run(stop)
 
 

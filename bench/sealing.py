@@ -36,7 +36,7 @@ def main(batches: int = 9, records: int = 2000) -> None:
         figures = []
         for batch in range(batches + 1):
             first = batch * records
-            made = [_record(speaker, number)._replace(offset=number) for number in range(first, first + records)]
+            made = [record_of(speaker, number)._replace(offset=number) for number in range(first, first + records)]
             started = time.perf_counter()
             state, outputs = pipeline.seal_batch(state, Batch(tuple(made)), NOW_US)
             figures.append((time.perf_counter() - started) / records * 1e6)
@@ -45,7 +45,7 @@ def main(batches: int = 9, records: int = 2000) -> None:
     print(f"{statistics.median(figures):.1f} us a record (least {min(figures):.1f}, most {max(figures):.1f})")
 
 
-def _record(speaker: Speaker, number: int) -> RawRecord:
+def record_of(speaker: Speaker, number: int) -> RawRecord:
     """Every other one a message of its own."""
     if number % 2:
         return speaker.record(number, event_type="MESSAGE", message=MESSAGE, correlation_id=f"m-{number}")

@@ -66,13 +66,16 @@ def reachable(settings: Settings, *, timeout_s: float = 5.0) -> str | None:
 
 def topic_config(topic: Topic, catalogue: Catalogue) -> dict[str, str]:
     """The broker's settings of one topic."""
-    return {
+    settings = {
         "cleanup.policy": topic.cleanup_policy,
         "retention.ms": str(topic.retention_ms),
         "max.message.bytes": str(topic.max_message_bytes),
         "message.timestamp.type": topic.timestamp_type,
         "min.insync.replicas": str(catalogue.min_insync_replicas),
     }
+    if topic.segment_ms is not None:
+        settings["segment.ms"] = str(topic.segment_ms)
+    return settings
 
 
 def acl_bindings(settings: Settings, catalogue: Catalogue) -> tuple[AclBinding, ...]:

@@ -29,7 +29,10 @@ RAW = "audit.raw"
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """One topic. `partitions` None means as many as raw has; `retention_ms` -1 means for ever; sizes are bytes."""
+    """One topic. Sizes are bytes.
+
+    `partitions` None means as many as raw has; `retention_ms` -1 means for ever; `segment_ms` None means the broker's default.
+    """
 
     name: str
     purpose: str
@@ -41,6 +44,7 @@ class Topic:
     writers: tuple[str, ...]
     readers: tuple[str, ...]
     fed_by: str | None = None
+    segment_ms: int | None = None
 
     def partition_count(self, raw_partitions: int) -> int:
         """How many partitions this topic has in a deployment whose raw topic has `raw_partitions`."""
@@ -114,7 +118,7 @@ def parse(text: str) -> Catalogue:
 def _topic(table: Mapping[str, Any]) -> Topic:
     where = f"topic {table.get('name', '?')}"
     required = {"name", "purpose", "partitions", "cleanup_policy", "retention_ms", "max_message_bytes"}
-    _keys(where, table, required | {"timestamp_type", "writers", "readers"}, optional={"fed_by"})
+    _keys(where, table, required | {"timestamp_type", "writers", "readers"}, optional={"fed_by", "segment_ms"})
     if table["cleanup_policy"] not in CLEANUP:
         raise ConfigError(f"{where}: cleanup_policy is none of {', '.join(CLEANUP)}")
     if table["timestamp_type"] not in TIMESTAMPS:
@@ -134,6 +138,7 @@ def _topic(table: Mapping[str, Any]) -> Topic:
         writers=_names(f"{where}: writers", table["writers"]),
         readers=_names(f"{where}: readers", table["readers"]),
         fed_by=table.get("fed_by"),
+        segment_ms=_count(f"{where}: segment_ms", table["segment_ms"]) if "segment_ms" in table else None,
     )
 
 

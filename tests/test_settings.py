@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from kafkaio.admin import topic_config
 from schemas import catalogue
 from schemas.catalogue import ENVELOPE_BYTES
 from schemas.settings import Settings
@@ -104,6 +105,12 @@ def test_chain_topics_have_raws_partition_count() -> None:
     }
 
 
+def test_the_log_that_a_sealer_reads_when_it_takes_a_chain_over_is_compacted_soon() -> None:
+    loaded = catalogue.load()
+    assert topic_config(loaded.topic("audit.sources"), loaded)["segment.ms"] == "600000"
+    assert "segment.ms" not in topic_config(loaded.topic("audit.archive"), loaded)
+
+
 def test_those_who_emit_seal_and_archive_are_told_apart() -> None:
     loaded = catalogue.load()
     raw, archive = loaded.topic("audit.raw"), loaded.topic("audit.archive")
@@ -124,6 +131,7 @@ def test_those_who_emit_seal_and_archive_are_told_apart() -> None:
         (r'cleanup_policy = "delete"', 'cleanup_policy = "shred"', "cleanup_policy"),
         (r'"LogAppendTime" #', '"Whenever" #', "timestamp_type"),
         (r"retention_ms = 604_800_000 ", "retention_ms = 0 ", "retention_ms"),
+        (r"segment_ms = 600_000", "segment_ms = 0", "audit.sources: segment_ms"),
         (r'name = "audit.hot"', 'name = "audit.siem"', "named twice"),
         (r'partitions = "raw"', "partitions = 4", "audit.raw: partitions"),
         (r"min_insync_replicas = 1", "min_insync_replicas = 2", "min_insync_replicas"),

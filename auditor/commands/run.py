@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import Annotated
 
@@ -9,7 +10,8 @@ import typer
 from prometheus_client import start_http_server
 
 from auditor.archive import ArchiveReader
-from auditor.console import ConfigFile, collect_seldom, explained, run_until_stopped, settings_of
+from auditor.console import ConfigFile, collect_seldom, explained, log_to_stderr, run_until_stopped, settings_of
+from auditor.processes import Processes, check_ports, end_with_parent, of_process, this_command
 from auditor.trust import openers_of, root_of
 from auditor.watch import Kept, Times, Watch
 from processors.assembly import pipeline_of
@@ -25,14 +27,35 @@ app = typer.Typer(name="run", help="Run a process of the pipeline until it is to
 
 
 @app.command("sealer")
-def sealer(config: ConfigFile = None) -> None:
-    """Redaction check, class, chain, signature: raw records to sealed ones."""
+def sealer(
+    config: ConfigFile = None,
+    processes: Annotated[int, typer.Option(min=1, help="How many; more than the raw topic has partitions are of no use.")] = 1,
+    process: Annotated[int, typer.Option(min=0, hidden=True, help="Which one this is; stdin is its parent's pipe.")] = 0,
+) -> None:
+    """Redaction check, class, chain, signature: raw records to sealed ones.
+
+    With --processes N: N processes that share the raw topic's partitions; this one starts them, and again what dies.
+    """
     with explained():
         settings = settings_of(config, "sealer")
+        if processes > 1 and not process:
+            check_ports(settings, processes)
+            started = Processes([*this_command(), "--process"], processes)
+            run_until_stopped(settings, started.run)
+            raise typer.Exit(started.status)
+        if process:
+            log_to_stderr(process=process)
+            settings = of_process(settings, process)
         keys = SealerKeys(settings)
         pipeline = pipeline_of(settings, keys)
         collect_seldom()
-        run_until_stopped(settings, lambda stop: Sealer(settings, pipeline, _now_us, renewed=keys.renewed).run(stop))
+
+        def run(stop: threading.Event) -> None:
+            if process:
+                end_with_parent(stop)
+            Sealer(settings, pipeline, _now_us, renewed=keys.renewed).run(stop)
+
+        run_until_stopped(settings, run)
 
 
 @app.command("sink-archive")

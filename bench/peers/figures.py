@@ -67,7 +67,7 @@ def result_of(
     return {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": "python -m bench.sealing_peers " + " ".join(sys.argv[1:]),
-        "machine": _machine(),
+        "machine": machine(),
         "asked": asked,
         "input": {
             "records": found.records,
@@ -88,7 +88,8 @@ def _ratio(outcomes: dict[str, list[Outcome]], name: str, ratio: Callable[[Figur
     return statistics.median(ratio(sealer.figures, other.figures) for sealer, other in pairs)
 
 
-def _machine() -> dict[str, object]:
+def machine() -> dict[str, object]:
+    """What a figure depends on."""
     names = [
         line.partition(": ")[2] for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")
     ]

@@ -77,10 +77,10 @@ def fill(settings: Settings, events: int, partitions: int, tokens: float = 0.0) 
         settings: the source's.
         tokens: the share of the events whose people have logins, for which tokens will stand.
     """
-    names = [_instance(partition, partitions) for partition in range(partitions)]
+    names = [instance_on(partition, partitions) for partition in range(partitions)]
     with ExitStack() as stack:
         emitters = [stack.enter_context(AuditProducer(settings, SOURCE, name, TENANTS)) for name in names]
-        for emitter, draft in zip(cycle(emitters), islice(cycle(_drafts(tokens)), events), strict=False):
+        for emitter, draft in zip(cycle(emitters), islice(cycle(drafts(tokens)), events), strict=False):
             emitter.emit(draft)
         for emitter in emitters:
             if not emitter.await_broker(AWAIT_S):
@@ -159,17 +159,17 @@ def _opener(sealer: Settings) -> Callable[[Mapping[str, Any], float], bytes]:
     return opened
 
 
-def _drafts(tokens: float) -> list[Draft]:
+def drafts(tokens: float, count: int = DRAFTS) -> list[Draft]:
     """Drafts of which every `SIGNED_EVERY`th is signed by the policy."""
     shapes = shapes_of(json.loads(github_payloads(Reporter(quiet=True)).read_text()))
-    signed, others = _apart(shapes)
+    signed, others = _apart(shapes, count)
     made: list[Draft] = []
-    for number in range(DRAFTS):
+    for number in range(count):
         pool = signed if number % SIGNED_EVERY == 0 else others
         made.append(pool[number % len(pool)])
     random.Random(1).shuffle(made)  # so that every partition has its share of the signed
     people = [number for number, draft in enumerate(made) if _without_logins(draft) != draft]
-    chosen = set(random.Random(2).sample(people, min(round(tokens * DRAFTS), len(people))))
+    chosen = set(random.Random(2).sample(people, min(round(tokens * count), len(people))))
     return [draft if number in chosen else _without_logins(draft) for number, draft in enumerate(made)]
 
 
@@ -178,10 +178,10 @@ def _without_logins(draft: Draft) -> Draft:
     return {**draft, **people}
 
 
-def _apart(shapes: Sequence[Any]) -> tuple[list[Draft], list[Draft]]:
+def _apart(shapes: Sequence[Any], count: int) -> tuple[list[Draft], list[Draft]]:
     signed: list[Draft] = []
     others: list[Draft] = []
-    for tenant, hook, payload in generated_payloads(shapes, 1, DRAFTS, TENANTS):
+    for tenant, hook, payload in generated_payloads(shapes, 1, count, TENANTS):
         draft = dict(draft_of(hook, payload, tenant).draft)
         extension = cast("dict[str, bytes]", draft["extension"])
         draft["extension"] = {"schema": GITHUB.sha256, "value": GITHUB.decode_body(extension["payload"])}
@@ -190,7 +190,7 @@ def _apart(shapes: Sequence[Any]) -> tuple[list[Draft], list[Draft]]:
     return signed, others
 
 
-def _instance(partition: int, partitions: int) -> str:
+def instance_on(partition: int, partitions: int) -> str:
     """An instance's name whose records belong on this partition."""
     names = (f"w{number}" for number in count())
     return next(name for name in names if partition_of(f"{SOURCE}/{name}".encode(), partitions) == partition)

@@ -136,7 +136,8 @@ def _below(sample: Sample, places: Mapping[int, Sequence[int]]) -> int:
     return sum(bisect_left(places[partition], end) for partition, end in enumerate(sample.stable))
 
 
-def _tree(process: psutil.Process) -> list[psutil.Process]:
+def tree_of(process: psutil.Process) -> list[psutil.Process]:
+    """A process and all that it started; none when it has ended."""
     try:
         return [process, *process.children(recursive=True)]
     except psutil.NoSuchProcess:
@@ -146,7 +147,7 @@ def _tree(process: psutil.Process) -> list[psutil.Process]:
 def cpu_s(process: psutil.Process) -> float:
     """Processor seconds, user and system, of a process, its children, and those that it has waited for."""
     total = 0.0
-    for member in _tree(process):
+    for member in tree_of(process):
         try:
             times = member.cpu_times()
         except psutil.NoSuchProcess:
@@ -158,7 +159,7 @@ def cpu_s(process: psutil.Process) -> float:
 def peak_bytes(process: psutil.Process) -> int:
     """The sum of the peaks of resident memory (VmHWM) of a process and its children."""
     total = 0
-    for member in _tree(process):
+    for member in tree_of(process):
         try:
             status = Path(f"/proc/{member.pid}/status").read_text()
         except FileNotFoundError:
