@@ -9,6 +9,7 @@ from collections.abc import Callable
 from processors.authenticate import Authenticate
 from processors.decode import Decode
 from processors.keys import SealerKeys
+from processors.native import load
 from processors.pipeline import Pipeline
 from processors.quick import Quick
 from schemas.catalogue import topic_name
@@ -45,7 +46,7 @@ def pipeline_of(settings: Settings, keys: SealerKeys | None = None, *, clock: Ca
         tokenized=Tokenized(registry),
         tenant_keys=held.tenant_keys,
         policy=policy,
-        quick=Quick(registry, settings.region, policy),
+        quick=Quick(registry, settings.region, policy, load() if settings.native else None),
         quarantine=held.quarantine,
         sealer=held.sealer,
         region=settings.region,
