@@ -1104,8 +1104,17 @@ typedef struct {
     PyObject *until, *policy, *schema, *outputs, *plan;
 } Plan;
 
+static int plan_traverse(Plan *self, visitproc visit, void *arg)
+{
+    Py_VISIT(self->outputs);
+    Py_VISIT(self->plan);
+    return 0;
+}
+
+/* There is no tp_clear: a cycle that a plan is in has lists or a dict, which have one. */
 static void plan_dealloc(Plan *self)
 {
+    PyObject_GC_UnTrack(self);
     Py_XDECREF(self->until);
     Py_XDECREF(self->policy);
     Py_XDECREF(self->schema);
@@ -1148,7 +1157,8 @@ static PyObject *plan_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSE
 static PyTypeObject PlanType = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "processors.native._kernel.Plan",
     .tp_basicsize = sizeof(Plan),
-    .tp_flags = Py_TPFLAGS_DEFAULT,
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
+    .tp_traverse = (traverseproc)plan_traverse,
     .tp_new = plan_new,
     .tp_dealloc = (destructor)plan_dealloc,
 };
@@ -1760,8 +1770,23 @@ static PyObject *sealing_take(Sealing *self, PyObject *args)
     return result;
 }
 
+static int sealing_traverse(Sealing *self, visitproc visit, void *arg)
+{
+    Py_VISIT(self->suspicious);
+    Py_VISIT(self->run);
+    Py_VISIT(self->plan);
+    Py_VISIT(self->content);
+    Py_VISIT(self->attest);
+    Py_VISIT(self->flush);
+    Py_VISIT(self->random);
+    Py_VISIT(self->plans);
+    return 0;
+}
+
+/* There is no tp_clear, so nothing is NULL while it can be called: its calls are bound methods, of what has one. */
 static void sealing_dealloc(Sealing *self)
 {
+    PyObject_GC_UnTrack(self);
     PyObject *parts[] = {
         (PyObject *)self->locator, self->close, self->seal_header, self->event_header, self->sealed_at, self->chain,
         self->suspicious, self->run, self->plan, self->content, self->attest, self->flush, self->random, self->plans};
@@ -1817,7 +1842,8 @@ static PyMethodDef sealing_methods[] = {{"take", (PyCFunction)sealing_take, METH
 static PyTypeObject SealingType = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "processors.native._kernel.Sealing",
     .tp_basicsize = sizeof(Sealing),
-    .tp_flags = Py_TPFLAGS_DEFAULT,
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
+    .tp_traverse = (traverseproc)sealing_traverse,
     .tp_new = sealing_new,
     .tp_dealloc = (destructor)sealing_dealloc,
     .tp_methods = sealing_methods,
