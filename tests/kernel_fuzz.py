@@ -5,7 +5,8 @@
 With AddressSanitizer and UBSan (gcc):
 
     python -m processors.native.build --sanitize
-    LD_PRELOAD=$(gcc -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc python -m tests.kernel_fuzz 600
+    export LD_PRELOAD=$(gcc -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc
+    python -m tests.kernel_fuzz 600
     rm processors/native/_kernel-*; python -m processors.native.build
 
 Each round bends good events, with and without extension and encrypted values, at some places; both forms of the locator must

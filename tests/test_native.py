@@ -371,7 +371,7 @@ def test_what_flush_attest_and_random_raise_is_passed_on(source: Speaker) -> Non
 
 def test_answers_that_are_none_leave_the_record_to_python(source: Speaker) -> None:
     for name in ("run", "plan", "content"):
-        nothing: dict[str, Callable[..., Any]] = {name: lambda *_: None}
+        nothing: Any = {name: lambda *_: None}
         assert Driven(source, **nothing).take(with_token(source)) is None
     assert Driven(source, suspicious=lambda _: True).take(good(source)) is None
 
