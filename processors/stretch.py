@@ -68,14 +68,17 @@ class Steps:
 
     def run_of(self, header: bytes) -> Run | None:
         """As the kernel asks for it."""
-        session = self.authenticate.verified(header)
-        if session is None or session.partition(self.partitions) != self.partition:
-            return None
-        key = state_key(self.chain, session.run)
-        state = self.changed.get(key) or self.before.get(key)
-        if state is None:
-            return None
-        return session.native(self.kernel, self.authenticate.topic), state.high_water, _Spoken(session, key, state)
+        try:
+            session = self.authenticate.verified(header)
+            if session is None or session.partition(self.partitions) != self.partition:
+                return None
+            key = state_key(self.chain, session.run)
+            state = self.changed.get(key) or self.before.get(key)
+            if state is None:
+                return None
+            return session.native(self.kernel, self.authenticate.topic), state.high_water, _Spoken(session, key, state)
+        except Exception:
+            return None  # the steps raise it again
 
     def plan_of(self, key: bytes, value: bytes) -> object | None:
         """As the kernel asks for it."""

@@ -848,22 +848,24 @@ static int add_details(operation *o, PyObject *given, int depth)
     }
 }
 
-static int is_text(uint8_t code)
+/* Whether a pick is what sealing takes it for. */
+static int is_pick_right(const operation *o)
 {
-    return code >= CLASS && code <= ENCRYPTED;
-}
-
-/* A pick must be what sealing takes it for. */
-static int check_pick(const operation *o)
-{
-    if (o->pick < 0)
-        return 0;
-    if (o->pick == EVENT_ID || o->pick == EPOCH ? o->code == FIXED && o->high == ID_SIZE
-        : o->pick < TEXTS                       ? is_text(o->code)
-                          : o->code == ENUM || o->code == NUMBER || (o->code == ARRAY && o->pick == FIELDS))
-        return 0;
-    PyErr_SetString(PyExc_ValueError, "operation: a field that sealing needs is of another type");
-    return -1;
+    switch (o->pick) {
+    case -1:
+        return 1;
+    case EVENT_ID:
+    case EPOCH:
+        return o->code == FIXED && o->high == ID_SIZE;
+    case SEQ:
+        return o->code == NUMBER;
+    case RECIPIENTS: /* they are added up */
+        return o->code == NUMBER && o->low >= 0 && o->high <= INT32_MAX;
+    case FIELDS:
+        return o->code == ARRAY;
+    default:
+        return o->pick < TEXTS ? o->code >= CLASS && o->code <= ENCRYPTED : o->code == ENUM;
+    }
 }
 
 /* Adds an operation and what is below it. Operations move as they grow: none is pointed to across a call. */
@@ -903,8 +905,12 @@ static int add_operation(Locator *self, PyObject *given, int depth, int variant)
     o->keyed = (uint8_t)is_keyed;
     o->pick = (int8_t)pick;
     int body = add_details(o, given, depth);
-    if (body < 0 || check_pick(o) < 0)
+    if (body < 0)
         return -1;
+    if (!is_pick_right(o)) {
+        PyErr_SetString(PyExc_ValueError, "operation: a field that sealing needs is of another type");
+        return -1;
+    }
     if (body) {
         PyObject *below = item_of(given, body);
         if (below == NULL || add_body(self, below, code == EXTENSION ? -1 : depth + 1) < 0)
@@ -1476,7 +1482,7 @@ static int begin(stretch *s)
     if (!PyTuple_Check(where))
         PyErr_SetString(PyExc_TypeError, "flush: a tuple is due");
     else if (PyArg_ParseTuple(where, "LS", &seq, &prev)) {
-        if (seq < 0 || PyBytes_GET_SIZE(prev) != DIGEST_SIZE) {
+        if (seq < 0 || seq >= INT64_MAX / 2 || PyBytes_GET_SIZE(prev) != DIGEST_SIZE) {
             PyErr_SetString(PyExc_ValueError, "flush: seq or prev out of range");
         } else {
             s->seq = (uint64_t)seq;
