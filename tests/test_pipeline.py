@@ -111,7 +111,7 @@ class World:
     pipeline: Pipeline
     sealer_public: bytes
 
-    def settings(self, role: str, *, native: bool = True) -> Settings:
+    def settings(self, role: str, *, native: bool | None = None) -> Settings:
         return Settings.load(
             native=native,
             role=role,
