@@ -15,10 +15,11 @@ help: ## Show this list
 set-up: $(STAMP) ## Make .venv with everything in requirements.lock, each file by its hash
 
 # The lock names every wheel by hash; the package itself is built by the hatchling that the lock brought.
-$(STAMP): requirements.lock pyproject.toml
+$(STAMP): requirements.lock pyproject.toml processors/native/kernel.c
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check --require-hashes --only-binary :all: -r requirements.lock
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m processors.native.build
 	@touch $@
 
 up: $(STAMP) ## Start the local stack: Kafka, S3 with Object Lock, OpenSearch

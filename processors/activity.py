@@ -11,10 +11,11 @@ Not here: what the counts mean; see `processors.detect`.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import resources
 from typing import Any
 
+from processors.native import Acted, Passed
 from processors.sequence import RunState
 from schemas.locator import Located, symbols_at
 from schemas.registry import AUDIT_EVENT
@@ -60,12 +61,12 @@ class Activity:
         self._passed: dict[tuple[bytes, bytes, int], list[int]] = {}
         self._leaks: dict[tuple[str, str, str, str], list[int]] = {}  # -> [events, first seq, last seq]
 
-    def heard(self, key: bytes, run: Run, *, refused: bool) -> None:
-        """One authentic, numbered record of a run: sealed as EVENT, or refused."""
+    def heard(self, key: bytes, run: Run, *, refused: bool, count: int = 1) -> None:
+        """Authentic, numbered records of a run: sealed as EVENT, or refused."""
         row = self._runs.get(key)
         if row is None:
             row = self._runs[key] = [run, 0, 0]
-        row[2 if refused else 1] += 1
+        row[2 if refused else 1] += count
 
     def event(self, event: Mapping[str, Any]) -> None:
         """One event that was sealed."""
@@ -95,6 +96,16 @@ class Activity:
                 counts = self._passed[passed] = self._lineages.setdefault(lineage, [0, 0])
             counts[0] += 1
             counts[1] += found.recipients
+
+    def taken(self, acted: Iterable[Acted], passed: Iterable[Passed]) -> None:
+        """As `located`, of all that the kernel took: its rows, in the order in which they came first."""
+        for tenant, actor_id, name, result, events in acted:
+            actor = (tenant.decode(), actor_id.decode(), name.decode(), RESULTS[result >> 1])
+            self._actors.setdefault(actor, [0])[0] += events
+        for tenant, correlation, stage, events, recipients in passed:
+            counts = self._lineages.setdefault((tenant.decode(), correlation.decode(), STAGES[stage >> 1]), [0, 0])
+            counts[0] += events
+            counts[1] += recipients
 
     def leak(self, run: Run, field: str, shape: str, seq: int) -> None:
         """What one event held that its application should have redacted.

@@ -6,9 +6,12 @@ import secrets
 import time
 from collections.abc import Callable
 
+import structlog
+
 from processors.authenticate import Authenticate
 from processors.decode import Decode
 from processors.keys import SealerKeys
+from processors.native import load
 from processors.pipeline import Pipeline
 from processors.quick import Quick
 from schemas.catalogue import topic_name
@@ -20,6 +23,8 @@ from schemas.registry import packaged_registry
 from schemas.settings import Settings
 from schemas.tokenized import Tokenized
 from sealtrail.session import audience_of
+
+_log = structlog.get_logger()
 
 
 def pipeline_of(settings: Settings, keys: SealerKeys | None = None, *, clock: Callable[[], float] = time.time) -> Pipeline:
@@ -33,6 +38,8 @@ def pipeline_of(settings: Settings, keys: SealerKeys | None = None, *, clock: Ca
     """
     held = keys or SealerKeys(settings, clock)
     registry, policy = packaged_registry(), Policy.load(settings.policy)
+    kernel = load() if settings.native else None
+    _log.info("how good records are sealed", form="Python" if kernel is None else "native kernel")
     topic = topic_name(settings.topic_prefix, "audit.raw")
     return Pipeline(
         decode=Decode(registry),
@@ -45,7 +52,7 @@ def pipeline_of(settings: Settings, keys: SealerKeys | None = None, *, clock: Ca
         tokenized=Tokenized(registry),
         tenant_keys=held.tenant_keys,
         policy=policy,
-        quick=Quick(registry, settings.region, policy),
+        quick=Quick(registry, settings.region, policy, kernel),
         quarantine=held.quarantine,
         sealer=held.sealer,
         region=settings.region,

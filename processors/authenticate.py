@@ -14,6 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
+from processors.native import Kernel
 from processors.records import RawRecord, Rejection
 from schemas.head import Head
 from schemas.locator import Located
@@ -36,7 +37,7 @@ T = TypeVar("T")
 class Session:
     """A run's session that was verified and opened. Told apart by identity."""
 
-    __slots__ = ("certificate", "cipher", "key", "key_id", "mac_key", "partitions", "run", "said")
+    __slots__ = ("_native", "certificate", "cipher", "key", "key_id", "mac_key", "partitions", "run", "said")
 
     def __init__(self, session: RunSession, certificate: Certificate, session_key: bytes) -> None:
         self.run = session.run
@@ -47,6 +48,7 @@ class Session:
         self.key = self.run.key.encode()  # of its records
         self.said = (self.run.source.encode(), self.run.instance.encode(), self.run.epoch)
         self.partitions: dict[int, int] = {}  # where its records belong, by how many partitions there are
+        self._native: object | None = None
 
     def partition(self, partitions: int) -> int:
         """Where its records belong."""
@@ -54,6 +56,14 @@ class Session:
         if found is None:
             found = self.partitions[partitions] = partition_of(self.key, partitions)
         return found
+
+    def native(self, kernel: Kernel, topic: str) -> object:
+        """What the kernel keeps of it."""
+        if self._native is None:
+            certificate = self.certificate
+            times = certificate.not_before_s, certificate.not_after_s
+            self._native = kernel.Session(self.mac_key, topic.encode(), *self.said, self.key, *times)
+        return self._native
 
 
 class Authenticate:
@@ -66,7 +76,7 @@ class Authenticate:
         load: certified keys, as they are now: the same object while nothing changed; called for every record that fails.
         openers: HPKE openers of the pipeline keys, by key id: (wrapped, info) -> plaintext.
         audience: whom a session must speak to: us.
-        topic: the raw topic's name, which the MAC covers.
+        topic: the raw topic's name, which the MAC covers; to be read.
         monotonic: seconds, for how long failures are remembered.
     """
 
@@ -82,7 +92,7 @@ class Authenticate:
         self._keyring = load()
         self._openers = openers
         self._audience = audience
-        self._topic = topic
+        self.topic = topic
         self._monotonic = monotonic
         self._known: OrderedDict[bytes, Session] = OrderedDict()
         self._failed: OrderedDict[bytes, tuple[float, str]] = OrderedDict()
@@ -112,7 +122,7 @@ class Authenticate:
             raise Rejection(Reason.NOT_AUTHENTIC, "emitter is not the run that the session states")
         if not known.certificate.covers(record.appended_ms / 1000):
             raise Rejection(Reason.NOT_AUTHENTIC, "the source's certificate was not valid then")
-        if head.seq < 0 or not hmac.compare_digest(mac, record_mac(known.mac_key, self._topic, head.seq, record.value)):
+        if head.seq < 0 or not hmac.compare_digest(mac, record_mac(known.mac_key, self.topic, head.seq, record.value)):
             raise Rejection(Reason.NOT_AUTHENTIC, "st-mac does not match the record")
         if record.key != known.key or known.partition(partitions) != partition:
             raise Rejection(Reason.NOT_AUTHENTIC, "its key is not its emitter's, or belongs on another partition")
@@ -139,10 +149,17 @@ class Authenticate:
             or record.key != known.key
             or known.partition(partitions) != partition
             or not known.certificate.covers(record.appended_ms / 1000)
-            or not hmac.compare_digest(mac, record_mac(known.mac_key, self._topic, found.seq, record.value))
+            or not hmac.compare_digest(mac, record_mac(known.mac_key, self.topic, found.seq, record.value))
         ):
             return None
         self._known.move_to_end(header)
+        return known
+
+    def verified(self, header: bytes) -> Session | None:
+        """The session of a header that was verified before; it counts as used now."""
+        known = self._known.get(header)
+        if known is not None:
+            self._known.move_to_end(header)
         return known
 
     def cipher(self, record: RawRecord) -> FieldCipher:

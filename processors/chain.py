@@ -28,6 +28,7 @@ from sealtrail.seal import (
     seal_message,
     seal_words,
     sealed_event_bytes,
+    signature_bytes,
 )
 
 MAX_SCOPE_KEYS = 65_536  # tenants a chain; 32 bytes each and the name
@@ -64,7 +65,7 @@ class Plan(NamedTuple):
     outputs: tuple[list[bytes], ...]
 
 
-class _Held(NamedTuple):
+class Held(NamedTuple):
     """A seal that is not linked yet."""
 
     plan: Plan
@@ -124,6 +125,10 @@ class ChainWriter:
         now_us: the sealer's clock; `sealed_at` never decreases even if it does.
         outputs: by route, the list that takes sealed events.
         random: cryptographic: n -> n bytes.
+
+    Attributes:
+        writer: of these seals' bytes.
+        salts, salted: bytes for salts, and how many of them are used.
     """
 
     def __init__(
@@ -142,11 +147,11 @@ class ChainWriter:
         self._seq = head.seq
         self._prev = head.prev
         self._outputs = outputs
-        self._writer = SealWriter(head.chain, self.sealed_at_us)
+        self.writer = SealWriter(head.chain, self.sealed_at_us)
         self._random = random
-        self._salts = b""
-        self._salted = 0
-        self._held: _Held | None = None
+        self.salts = b""
+        self.salted = 0
+        self._held: Held | None = None
 
     @property
     def next_seq(self) -> int:
@@ -186,12 +191,28 @@ class ChainWriter:
             raise ValueError(f"a seal that begins at raw offset {source_offset}; {self.next_offset} is next")
         if self._held is not None:
             self._link(self._held, last=False)
-        at = self._salted
-        if at == len(self._salts):
-            self._salts, at = self._random(SALTS * SALT_SIZE), 0
-        self._salted = at + SALT_SIZE
-        self._held = _Held(plan, event_id, self._salts[at : self._salted], content, source_offset, source_count)
+        at = self.salted
+        if at == len(self.salts):
+            self.salts, at = self._random(SALTS * SALT_SIZE), 0
+        self.salted = at + SALT_SIZE
+        self._held = Held(plan, event_id, self.salts[at : self.salted], content, source_offset, source_count)
         self.next_offset = source_offset + source_count
+
+    def flush(self) -> tuple[int, bytes]:
+        """Link what is held, as another seal follows; next seq, and prev. For whoever goes on, and gives back by `go_on`."""
+        if self._held is not None:
+            self._link(self._held, last=False)
+            self._held = None
+        return self._seq, self._prev
+
+    def go_on(self, seq: int, prev: bytes, held: Held, salts: bytes, salted: int) -> None:
+        """After seals that were appended elsewhere; the newest is held."""
+        self._seq, self._prev, self._held, self.salts, self.salted = seq, prev, held, salts, salted
+        self.next_offset = held.source_offset + held.source_count
+
+    def attested(self, leaf: bytes) -> bytes:
+        """What the sealed event of a signed seal ends with."""
+        return signature_bytes(self._sealer.signature(leaf))
 
     def finish(self) -> ChainHead:
         """Sign and link the last seal; the head after it, the one that was given if nothing was appended."""
@@ -201,14 +222,14 @@ class ChainWriter:
         self._held = None
         return ChainHead(self._chain, self._seq, self._prev, self.next_offset, self.sealed_at_us)
 
-    def _link(self, held: _Held, *, last: bool) -> None:
+    def _link(self, held: Held, *, last: bool) -> None:
         plan, event_id, salt, content, source_offset, source_count = held
         seq = self._seq
         signed = plan.sign or last
         digest = content_digest(salt, plan.policy, plan.content_schema, event_id, content)
         in_scope = scope(plan.scope_key, seq)
         words, until = plan.words[signed], plan.retain_until_ms
-        seal = self._writer.seal(self._prev, digest, in_scope, words, seq, source_offset, source_count, until)
+        seal = self.writer.seal(self._prev, digest, in_scope, words, seq, source_offset, source_count, until)
         leaf = leaf_hash(seal)
         signature = self._sealer.signature(leaf) if signed else None
         value = sealed_event_bytes(seal, salt, plan.policy, plan.content_schema, event_id, content, signature)

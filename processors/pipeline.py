@@ -25,6 +25,7 @@ from processors.quarantine import Quarantine, must_be_withheld
 from processors.quick import Quick
 from processors.records import Batch, Outputs, RawRecord, Rejection
 from processors.sequence import RunState, SeenError, WildError, encode_state, place, state_key
+from processors.stretch import Steps, Stretches
 from processors.tokens import ENCRYPTED, SubjectKeys, TenantKeys, Tokens
 from schemas.contract import Contract
 from schemas.head import Head, read_head
@@ -134,13 +135,45 @@ class _BatchRun:
     def seal(self, batch: Batch) -> tuple[ChainState, Outputs]:
         if not batch.records:
             self._gap(batch.log_start, batch.log_start)
-        for record in batch.records:
+        records, at = tuple(batch.records), 0
+        stretches = self._stretches()
+        while at < len(records):
+            if stretches is not None:
+                taken = stretches.take(records, at)
+                self._sealed += taken
+                at += taken
+                if at == len(records):
+                    break
+            record = records[at]
+            at += 1
             self._gap(batch.log_start, record.offset)
             try:
                 self._record(record)
             except Rejection as rejection:
                 self._reject(record, rejection, None, None)
         return self.finish()
+
+    def _stretches(self) -> Stretches | None:
+        """Stretches of good records, where there is a native kernel."""
+        quick, pipeline, chain = self._quick, self._p, self._state.head.chain
+        if quick.kernel is None or quick.native is None or self._unprocessable:
+            return None
+        steps = Steps(
+            kernel=quick.kernel,
+            quick=quick,
+            authenticate=pipeline.authenticate,
+            writer=self._writer,
+            tokens=self._tokens,
+            activity=self._activity,
+            random=pipeline.random,
+            chain=chain,
+            partition=self._partition,
+            partitions=self._partitions,
+            before=self._state.runs,
+            changed=self._changed,
+            plan=lambda decision, tenant: self._event_plan(decision, tenant, AUDIT_EVENT),
+        )
+        return Stretches(steps, quick.native)
 
     def finish(self) -> tuple[ChainState, Outputs]:
         """The state after this batch, and the outputs in the order of the chain."""
@@ -235,7 +268,7 @@ class _BatchRun:
                 plan = self._plans[found.key] = self._quick_plan(found, record.value)
             if plan is None:
                 return None
-            content = self._tokens.spliced(record.value, found, session.cipher) if found.holes else record.value
+            content = self._content(record.value, found, session)
         except TransientError:
             raise
         except Exception as error:  # unforeseen: the steps judge, and what they raise refuses this record alone
@@ -252,12 +285,16 @@ class _BatchRun:
         self._activity.heard(chained, session.run, refused=False)
         self._sealed += 1
 
+    def _content(self, value: bytes, found: Located, session: Session) -> bytes | None:
+        if not found.holes:
+            return value
+        return self._tokens.spliced(value, found.tenant.decode(), found.event_id, found.seq, found.holes, session.cipher)
+
     def _quick_plan(self, found: Located, value: bytes) -> Plan | None:
         """For all events with this key; None: its source may not state them."""
-        source, tenant, name = found.source.decode(), found.tenant.decode(), found.event_name.decode()
-        if not self._p.policy.entitled(source, tenant, name):
+        if not self._quick.entitled(found):
             return None
-        return self._event_plan(self._quick.decision(found, value), tenant, AUDIT_EVENT)
+        return self._event_plan(self._quick.decision(found, value), found.tenant.decode(), AUDIT_EVENT)
 
     def _event_plan(self, decision: Decision, tenant: str, schema: Codec) -> Plan:
         return self._writer.plan(

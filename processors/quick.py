@@ -2,7 +2,7 @@
 
 `schemas.locator` tells of an event's bytes whether they are good, and what stands in the fields that the class policy reads.
 What the policy says of an event follows from these alone, so it is asked once for each set of values; then by the decoded
-event, as always.
+event, as always. With the native kernel the same is a program (`schemas.program`).
 
 Not here: whatever is not good; see `processors.pipeline`.
 """
@@ -10,14 +10,21 @@ Not here: whatever is not good; see `processors.pipeline`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Self
 
+import structlog
+
+from processors.native import Kernel, NativeLocator
 from schemas.locator import Located, Locator
 from schemas.policy import Decision, Policy
+from schemas.program import program
 from schemas.registry import AUDIT_EVENT, Registry
 
 REMEMBERED = 4096  # decisions; a deployment has some tens of event names by tens of tenants
 ASKED = frozenset({"tenant", "event_name", "emitter.source"})  # what entitles, and whose keys are used
+
+_log = structlog.get_logger()
 
 
 class Quick:
@@ -26,17 +33,32 @@ class Quick:
     Args:
         registry: whose extensions are known.
         region: the one region whose events are good.
+        kernel: the native kernel; None: the Python form.
+
+    Attributes:
+        locate: of an event's bytes, what sealing needs; None: not good.
+        native: the same for the kernel; None: without it.
     """
 
-    def __init__(self, registry: Registry, region: str, policy: Policy) -> None:
+    def __init__(self, registry: Registry, region: str, policy: Policy, kernel: Kernel | None = None) -> None:
         self._registry = registry
         self._region = region
+        self.kernel = kernel
         self._take_up(policy)
 
     def _take_up(self, policy: Policy) -> None:
+        asked = ASKED | policy.fields_read
         self._policy = policy
         self._decisions: dict[tuple[object, ...], Decision] = {}
-        self.locate: Callable[[bytes], Located | None] = Locator(self._registry, self._region, ASKED | policy.fields_read)
+        self._decided: dict[bytes, tuple[str, Decision] | None] = {}
+        self.locate: Callable[[bytes], Located | None] = Locator(self._registry, self._region, asked)
+        self.native: NativeLocator | None = None
+        if self.kernel is not None:
+            try:
+                made = program(self._registry, self._region, asked)
+                self.native = self.kernel.Locator(*(getattr(made, field.name) for field in fields(made)))
+            except ValueError as error:
+                _log.warning("native kernel not used", problem=str(error))
 
     def under(self, policy: Policy) -> Self:
         """The same, under this policy from now on."""
@@ -52,3 +74,20 @@ class Quick:
                 self._decisions.clear()
             decision = self._decisions[found.key] = self._policy.decide(AUDIT_EVENT.decode(value))
         return decision
+
+    def entitled(self, found: Located) -> bool:
+        """Whether the event's source may state it."""
+        return self._policy.entitled(found.source.decode(), found.tenant.decode(), found.event_name.decode())
+
+    def decided(self, key: bytes, value: bytes) -> tuple[str, Decision] | None:
+        """Tenant and decision of the event that the kernel located in `value`, by its key there; None: for the oracle."""
+        if key in self._decided:
+            return self._decided[key]
+        found = self.locate(value)
+        if found is None:
+            return None
+        if len(self._decided) >= REMEMBERED:
+            self._decided.clear()
+        decided = (found.tenant.decode(), self.decision(found, value)) if self.entitled(found) else None
+        self._decided[key] = decided
+        return decided

@@ -13,15 +13,15 @@ Not here: the forms and their cryptography (`sealtrail.token`); which fields (`s
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
 
 from processors.records import Rejection
-from schemas.encoder import number
-from schemas.locator import Located
+from schemas.encoder import number as varint
+from schemas.locator import Hole
 from schemas.net import overwritten
 from schemas.redact import MAX_TOKENIZED_BYTES
 from schemas.secrets import suspicious
@@ -141,30 +141,32 @@ class Tokens:
             _LOG.error("nothing can be tokenised for a tenant", tenant=tenant, problem=str(error))
             raise Rejection(Reason.UNPROCESSABLE, "this sealer has no keys to tokenise with for its tenant") from None
 
-    def spliced(self, value: bytes, found: Located, cipher: FieldCipher) -> bytes | None:
+    def spliced(
+        self, value: bytes, tenant: str, event_id: bytes, number: int, holes: Sequence[Hole], cipher: FieldCipher
+    ) -> bytes | None:
         """The bytes of an event with tokens, as `of_event` and the codec would give them; None: they are to be asked.
 
         Args:
-            value: the event's bytes; found: what was located in them.
+            value: the event's bytes; tenant, event_id, number, holes: what was located in them.
         """
         plain = []
-        for hole in found.holes:
+        for hole in holes:
             try:
-                text = cipher.decrypt(found.seq, found.event_id, hole.path, hole.text.decode())
+                text = cipher.decrypt(number, event_id, hole.path, hole.text.decode())
             except EvidenceError:
                 return None
             data = text.encode()
             if not 0 < len(data) <= MAX_TOKENIZED_BYTES or suspicious(data):
                 return None
             plain.append(text)
-        tenant, at = found.tenant.decode(), 0
+        at = 0
         parts: list[bytes] = []
-        for hole, text in zip(found.holes, plain, strict=True):
+        for hole, text in zip(holes, plain, strict=True):
             try:
                 token = self.token(tenant, text if hole.subject is None else hole.subject.decode(), text).encode()
             except NoTenantKeysError:
                 return None
-            parts += (value[at : hole.start], number(len(token), 63), token)
+            parts += (value[at : hole.start], varint(len(token), 63), token)
             at = hole.end
         parts.append(value[at:])
         return b"".join(parts)

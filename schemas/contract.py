@@ -39,7 +39,7 @@ _Check = Callable[[Any], int]  # raises ContractError; returns an upper bound of
 _Rule = Callable[[Any], str | None]  # what is wrong with a value of the right type, or None
 
 
-def _uuid7(value: bytes) -> str | None:
+def uuid7(value: bytes) -> str | None:
     """RFC 9562 §5.7: version 7, variant 10."""
     return None if len(value) == 16 and value[6] >> 4 == 7 and value[8] >> 6 == 2 else "not a UUIDv7"
 
@@ -63,19 +63,29 @@ def _trace_context(value: str) -> str | None:
 
 RULES: Mapping[str, _Rule] = MappingProxyType(
     {
-        "event_id": _uuid7,
-        "emitter.epoch": _uuid7,
+        "event_id": uuid7,
+        "emitter.epoch": uuid7,
         "emitter.seq": _not_negative,
         "occurred_at": _plausible,
         "traceparent": _trace_context,
-        "causation_id": _uuid7,
-        "retry.original_event_id": _uuid7,
+        "causation_id": uuid7,
+        "retry.original_event_id": uuid7,
         "retry.attempt": _counted_from_one,
         "delivery.attempts[].number": _counted_from_one,
         "delivery.attempts[].at": _plausible,
         "message.recipient_count": _not_negative,
         "audience.count": _not_negative,
         "content_ref.size": _not_negative,
+    }
+)
+
+
+# Of the rules on numbers, what they let through, both included: for whoever asks without calling.
+RANGES: Mapping[_Rule, tuple[int, int]] = MappingProxyType(
+    {
+        _not_negative: (0, (1 << 63) - 1),
+        _counted_from_one: (1, (1 << 63) - 1),
+        _plausible: (EARLIEST_US, LATEST_US - 1),
     }
 )
 

@@ -40,7 +40,8 @@ from sealtrail.token import is_encrypted
 KNOWN = 4096  # texts remembered of one field
 LONGEST_KNOWN = 256  # bytes
 
-_Rule = Callable[[Any], str | None]
+Rule = Callable[[Any], str | None]
+Passes = Callable[[str], bool]
 _Locate = Callable[[bytes], Any]
 
 
@@ -85,7 +86,7 @@ class Located(NamedTuple):
     holes: list[Hole]
 
 
-_PICKED = {  # path: field of Located
+PICKED = {  # path: field of Located
     "event_id": "event_id",
     "event_name": "event_name",
     "tenant": "tenant",
@@ -99,7 +100,7 @@ _PICKED = {  # path: field of Located
     "message.stage": "stage",
     "message.recipient_count": "recipients",
 }
-_ASKED = {"region": "region", "actor.kind": "kind", "redaction.status": "status", "redaction.fields": "fields"}
+ASKED = {"region": "region", "actor.kind": "kind", "redaction.status": "status", "redaction.fields": "fields"}
 _NOTHING = object()  # in a key: a record that is null
 
 
@@ -155,7 +156,7 @@ def _number(data: bytes, at: int, bits: int) -> tuple[int, int]:
     return value >> 1 ^ -(value & 1), end
 
 
-def _remembered(passes: Callable[[str], bool]) -> tuple[set[bytes], Callable[[bytes], None]]:
+def remembered(passes: Passes) -> tuple[set[bytes], Callable[[bytes], None]]:
     """The texts of a field that passed, and what looks at one that is not among them."""
     known: set[bytes] = set()
 
@@ -176,7 +177,7 @@ class _Reader(Writer):
     In what it writes: `b` the bytes, `i` where it stands; `k` and `j` are for the moment; `v` is the leaf's value.
     """
 
-    def __init__(self, text: str, prefix: str = "", rules: Mapping[str, _Rule] | None = None) -> None:
+    def __init__(self, text: str, prefix: str = "", rules: Mapping[str, Rule] | None = None) -> None:
         super().__init__(text)
         self._prefix = prefix
         self._rules = rules or {}
@@ -225,14 +226,14 @@ class _Reader(Writer):
                 yield f"if b[i:i + {len(nulls)}] == {nulls!r}:"
                 yield f"    i += {len(nulls)}"
                 for field in fields:
-                    yield from (f"    {line}" for line in self._null(field["type"], _below(path, field)))
+                    yield from (f"    {line}" for line in self._null(field["type"], below(path, field)))
                 yield "else:"
                 yield from (f"    {line}" for lines in each for line in lines)
             else:
                 yield from (line for lines in each for line in lines)
 
     def _field(self, field: dict[str, Any], depth: int, path: str) -> Iterator[str]:
-        yield from self._value(field["type"], depth, field, _below(path, field))
+        yield from self._value(field["type"], depth, field, below(path, field))
 
     def _value(self, schema: Any, depth: int, field: dict[str, Any], path: str) -> Iterator[str]:
         if isinstance(schema, list):
@@ -316,14 +317,13 @@ class _Reader(Writer):
             yield "v = b[i]; i += 1"
             yield "if v: slow()"  # bytes that are there
 
-    def _look(self, passes: Callable[[str], bool]) -> str:
-        known, look = _remembered(passes)
+    def _look(self, passes: Passes) -> str:
+        known, look = remembered(passes)
         return f"if v not in {self._constant(known)}: {self._constant(look)}(v)"
 
     def _text(self, field: dict[str, Any], path: str) -> Iterator[str]:
         """Public or internal text: it matches its pattern."""
-        fullmatch, rule = re.compile(field["pattern"]).fullmatch, self._rules.get(path)
-        yield self._look(lambda text: fullmatch(text) is not None and (rule is None or rule(text) is None))
+        yield self._look(text_passes(field, self._rules.get(path)))
         if field["name"] == "path":
             yield "where = v"  # for what stands in clear at some paths alone
 
@@ -335,11 +335,10 @@ class _Reader(Writer):
             yield "if v:"
             yield from (f"    {line}" for line in self._encrypted(field, path))
         elif redact is Redact.HASH:
-            yield self._look(lambda text: not text or is_hashed(text))
+            yield self._look(hash_passes)
         elif "clearPaths" in field:
-            paths = frozenset(path.encode() for path in field["clearPaths"])
-            clear = self._look(_either(is_masked, re.compile(field["clearValues"]).fullmatch))
-            yield f"if where in {self._constant(paths)}:"
+            clear = self._look(clear_passes(field))
+            yield f"if where in {self._constant(clear_paths(field))}:"
             yield f"    {clear}"
             yield "else:"
             yield f"    {self._look(is_masked)}"
@@ -351,11 +350,30 @@ class _Reader(Writer):
         yield "slow()"
 
 
-def _either(one: Callable[[str], bool], other: Callable[[str], object]) -> Callable[[str], bool]:
-    return lambda text: one(text) or other(text) is not None
+def text_passes(field: Mapping[str, Any], rule: Rule | None) -> Passes:
+    """Whether public or internal text matches its pattern, and keeps its rule if it has one."""
+    fullmatch = re.compile(field["pattern"]).fullmatch
+    return lambda text: fullmatch(text) is not None and (rule is None or rule(text) is None)
 
 
-def _below(path: str, field: Mapping[str, Any]) -> str:
+def hash_passes(text: str) -> bool:
+    """Whether text that is to be hashed is, or is empty."""
+    return not text or is_hashed(text)
+
+
+def clear_paths(field: Mapping[str, Any]) -> frozenset[bytes]:
+    """Where a text that is masked elsewhere may stand in clear: see `clear_passes`."""
+    return frozenset(path.encode() for path in field["clearPaths"])
+
+
+def clear_passes(field: Mapping[str, Any]) -> Passes:
+    """Whether text is masked, or what may stand in clear at those paths."""
+    fullmatch = re.compile(field["clearValues"]).fullmatch
+    return lambda text: is_masked(text) or fullmatch(text) is not None
+
+
+def below(path: str, field: Mapping[str, Any]) -> str:
+    """The path of a field of the record at `path`."""
     return f"{path}.{field['name']}" if path else str(field["name"])
 
 
@@ -371,7 +389,7 @@ class _EventReader(_Reader):
         self._names |= {"encrypted": is_encrypted, "hole": Hole._make}
         leaves = list(field_tree(text).leaves())
         self._tokenized = {leaf.path for leaf in leaves if leaf.marks is not None and leaf.marks.redact is Redact.TOKENIZE}
-        self._identifying = {path: f"subject{n}" for n, path in enumerate(sorted(_identifying(leaves)))}
+        self._identifying = {path: f"subject{n}" for n, path in enumerate(sorted(identifying(leaves)))}
         self._read: set[str] = set()  # leaves that lie behind
 
     def _opening(self) -> Iterator[str]:
@@ -384,7 +402,7 @@ class _EventReader(_Reader):
     def _encrypted(self, field: dict[str, Any], path: str) -> Iterator[str]:
         named = field.get("subjectField")
         own = named == path.removesuffix("[]").rpartition(".")[2]
-        where = named if named is None or "." in named else f"{path.rpartition('.')[0]}.{named}".lstrip(".")
+        where = named and subject_path(path, named)
         yield "if not encrypted(v.decode()): slow()"
         if named is None:
             subject = "b''"
@@ -402,15 +420,15 @@ class _EventReader(_Reader):
         self._read.add(path)
         if path in self._identifying:
             yield f"{self._identifying[path]} = v"
-        name = _PICKED.get(path) or _ASKED.get(path)
+        name = PICKED.get(path) or ASKED.get(path)
         if name is not None:
             yield f"{name} = v"
         if self._leads_to_asked(path):
             yield "w(v)"
 
     def _null(self, schema: Any, path: str) -> Iterator[str]:
-        for identifying, name in self._identifying.items():
-            if identifying == path or identifying.startswith(f"{path}."):
+        for subject, name in self._identifying.items():
+            if subject == path or subject.startswith(f"{path}."):
                 yield f"{name} = b''"  # of another item
         if path.replace("[]", "") in self._asked:
             yield "w(None)"
@@ -419,8 +437,7 @@ class _EventReader(_Reader):
 
     def _leads_to_asked(self, path: str) -> bool:
         """Whether a leaf, an array's count, or something below stands in the key."""
-        plain = path.replace("[]", "")
-        return plain in self._asked or any(asked.startswith(f"{plain}.") for asked in self._asked)
+        return leads_to(self._asked, path)
 
     def _value(self, schema: Any, depth: int, field: dict[str, Any], path: str) -> Iterator[str]:
         if path != "extension":
@@ -448,14 +465,25 @@ class _EventReader(_Reader):
         yield f"return Located(({names}, tuple(key), holes))"
 
 
-def _identifying(leaves: Iterable[Node]) -> set[str]:
+def leads_to(asked: Iterable[str], path: str) -> bool:
+    """Whether one of these paths, without `[]`, is `path` or below it."""
+    plain = path.replace("[]", "")
+    return any(one == plain or one.startswith(f"{plain}.") for one in asked)
+
+
+def identifying(leaves: Iterable[Node]) -> set[str]:
     """The paths of the leaves that say whom a tokenised value is about."""
     found = set()
     for leaf in leaves:
         named = leaf.marks.subject_field if leaf.marks is not None else None
         if named is not None:
-            found.add(named if "." in named else f"{leaf.path.rpartition('.')[0]}.{named}".lstrip("."))
+            found.add(subject_path(leaf.path, named))
     return found
+
+
+def subject_path(path: str, named: str) -> str:
+    """The path of what says whom the value at `path` is about; `named`: its subjectField."""
+    return named if "." in named else f"{path.rpartition('.')[0]}.{named}".lstrip(".")
 
 
 def symbols_at(document: Mapping[str, Any], path: str) -> list[str]:

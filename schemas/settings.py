@@ -106,6 +106,9 @@ class Settings(BaseSettings):
     ] = 15.0
     batch_ms: Annotated[int, Field(gt=0, description="Milliseconds that the sealer collects before it commits.")] = 100
     batch_records: Annotated[int, Field(gt=0, description="Records after which the sealer commits at once.")] = 2000
+    native: Annotated[
+        bool, Field(description="Seal with the native kernel where it was built; without it more slowly, and the same bytes.")
+    ] = True
     segment_seals: Annotated[int, Field(gt=0, description="Seals after which a segment is cut.")] = 50_000
     segment_bytes: Annotated[int, Field(gt=0, description="Bytes of content after which a segment is cut.")] = 32 * MIB
     segment_seconds: Annotated[float, Field(gt=0, description="Seconds of record time after which a segment is cut.")] = 30.0

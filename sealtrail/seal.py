@@ -249,15 +249,25 @@ class SealWriter:
     Args:
         chain: its name.
         sealed_at_us: what all these seals state.
+
+    Attributes:
+        chain, sealed_at: as they stand in a seal.
     """
 
-    __slots__ = ("_chain", "_sealed_at", "_untils")
+    __slots__ = ("_untils", "chain", "sealed_at")
 
     def __init__(self, chain: str, sealed_at_us: int) -> None:
         name = chain.encode()
-        self._chain = _varint(len(name)) + name
-        self._sealed_at = _varint(sealed_at_us)
+        self.chain = _varint(len(name)) + name
+        self.sealed_at = _varint(sealed_at_us)
         self._untils: dict[int, bytes] = {}
+
+    def until(self, retain_until_ms: int) -> bytes:
+        """How a seal states it."""
+        until = self._untils.get(retain_until_ms)
+        if until is None:
+            until = self._untils[retain_until_ms] = _varint(retain_until_ms)
+        return until
 
     def seal(
         self,
@@ -275,14 +285,17 @@ class SealWriter:
         Raises:
             EvidenceError: longer than 65,535 bytes, or a number that no seal can state.
         """
-        until = self._untils.get(retain_until_ms)
-        if until is None:
-            until = self._untils[retain_until_ms] = _varint(retain_until_ms)
-        numbers = (_varint(seq), _varint(source_offset), _varint(source_count), self._sealed_at, until)
-        data = b"".join((SEAL.header, prev, content_digest, scope, words, *numbers, self._chain))
+        until = self._untils.get(retain_until_ms) or self.until(retain_until_ms)
+        numbers = (_varint(seq), _varint(source_offset), _varint(source_count), self.sealed_at, until)
+        data = b"".join((SEAL.header, prev, content_digest, scope, words, *numbers, self.chain))
         if len(data) > MAX_SEAL_SIZE:
             raise EvidenceError(f"seal of {len(data)} bytes; at most {MAX_SEAL_SIZE}")
         return data
+
+
+def signature_bytes(signature: Signature) -> bytes:
+    """What a signed sealed event ends with."""
+    return b"".join((b"\x02", signature.key_id, signature.value))
 
 
 def sealed_event_bytes(
@@ -295,7 +308,7 @@ def sealed_event_bytes(
     signature: Signature | None,
 ) -> bytes:
     """As `encode_sealed_event`, sooner."""
-    attested = b"\x00" if signature is None else b"".join((b"\x02", signature.key_id, signature.value))
+    attested = b"\x00" if signature is None else signature_bytes(signature)
     sizes = _varint(len(seal)), _varint(len(content))
     return b"".join((SEALED_EVENT.header, sizes[0], seal, salt, policy, content_schema, event_id, sizes[1], content, attested))
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from processors.decode import Decode
 from processors.records import Rejection
 from schemas.contract import Contract
-from schemas.locator import KNOWN, Located, Locator, _remembered, symbols_at
+from schemas.locator import KNOWN, Located, Locator, remembered, symbols_at
 from schemas.net import Net
 from schemas.policy import event_fields
 from schemas.redact import RedactionCheck, Redactor, hash_value, mask
@@ -275,8 +275,8 @@ def test_a_secret_anywhere_is_for_the_oracle() -> None:
     assert LOCATE(AUDIT_EVENT.encode(event)) is None
 
 
-def test_what_is_remembered_of_a_field_is_bounded() -> None:
-    known, look = _remembered(lambda text: text.startswith("a"))
+def test_what_isremembered_of_a_field_is_bounded() -> None:
+    known, look = remembered(lambda text: text.startswith("a"))
     for number in range(3 * KNOWN):
         look(b"a%d" % number)
         assert len(known) <= KNOWN

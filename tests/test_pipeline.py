@@ -7,7 +7,7 @@ import hashlib
 import itertools
 import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,6 +29,7 @@ from processors.assembly import pipeline_of
 from processors.authenticate import Authenticate
 from processors.chain import ChainHead
 from processors.decode import Decode
+from processors.native import load
 from processors.pipeline import ChainState, Pipeline
 from processors.quarantine import QUARANTINED, RECORD, quarantine_info
 from processors.quick import Quick
@@ -110,8 +111,9 @@ class World:
     pipeline: Pipeline
     sealer_public: bytes
 
-    def settings(self, role: str) -> Settings:
+    def settings(self, role: str, *, native: bool | None = None) -> Settings:
         return Settings.load(
+            native=native,
             role=role,
             keys=f"file:{self.places.keys / role}",
             root_vkey=self.places.root / "root.vkey",
@@ -186,15 +188,24 @@ def uuid7(number: int) -> bytes:
     return bytes.fromhex("019aaaaaaaaa7000") + (1 << 63 | number).to_bytes(8, "big")
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    places = Places(tmp_path_factory.mktemp("keys"))
+def made_world(folder: Path, *, native: bool) -> World:
+    """With keys in this folder; with the native kernel, if it was built, or without."""
+    places = Places(folder)
     keys.ensure(places, datetime.fromtimestamp(NOW_S, UTC))
     bare = World(places, None, b"")  # type: ignore[arg-type]  # completed in the next line
-    settings = bare.settings("sealer")
+    settings = bare.settings("sealer", native=native)
     return World(
         places, pipeline_of(settings, clock=lambda: float(NOW_S)), Keystore.open(settings.keys).signer("sealer").public
     )
+
+
+@pytest.fixture(scope="module", params=["native", "python"])
+def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> World:
+    """With the native kernel, and without."""
+    native = request.param == "native"
+    if native and load() is None:
+        pytest.skip("NO C COMPILER: not tested with the native kernel, see python -m processors.native.build")
+    return made_world(tmp_path_factory.mktemp("keys"), native=native)
 
 
 @pytest.fixture
@@ -227,6 +238,27 @@ class StepByStep(Quick):
 def step_by_step(pipeline: Pipeline) -> Pipeline:
     """The oracle: every record decoded, checked and classified."""
     return replace(pipeline, quick=StepByStep(packaged_registry(), pipeline.region, pipeline.policy))
+
+
+def without_kernel(pipeline: Pipeline) -> Pipeline:
+    """The good case in Python."""
+    return replace(pipeline, quick=Quick(packaged_registry(), pipeline.region, pipeline.policy))
+
+
+def sealed_alike(pipeline: Pipeline, batches: Sequence[Sequence[RawRecord]], policy: Policy) -> Outputs:
+    """The last outputs; of this pipeline, without its kernel, and step by step, all batches alike to the byte."""
+    forms = [
+        (replace(form, policy=policy, random=counted("quick")), fresh())
+        for form in (pipeline, without_kernel(pipeline), step_by_step(pipeline))
+    ]
+    for batch in batches:
+        done = [form.seal_batch(state, Batch(batch), NOW_US) for form, state in forms]
+        (state, outputs), *others = done
+        for other, theirs in others:
+            assert state == other and list(state.runs) == list(other.runs)
+            assert without_ciphertexts(outputs) == without_ciphertexts(theirs)
+        forms = [(form, after) for (form, _), (after, _) in zip(forms, done, strict=True)]
+    return outputs
 
 
 def seal_all(world: World, records: list[RawRecord], state: ChainState | None = None) -> tuple[ChainState, Outputs]:
@@ -666,7 +698,7 @@ def test_what_goes_wrong_quickly_is_done_step_by_step(world: World, source: Spea
         def decision(self, found: Any, value: bytes) -> Any:
             raise RuntimeError(MARKER.decode())
 
-    failing = Failing(packaged_registry(), world.pipeline.region, world.pipeline.policy)
+    failing = Failing(packaged_registry(), world.pipeline.region, world.pipeline.policy, world.pipeline.quick.kernel)
     records = [source.record(0), source.record(1), source.record(2)]
     state, outputs = replace(world.pipeline, quick=failing).seal_batch(fresh(), Batch(at(records)), NOW_US)
     check_batch(world, fresh(), state, outputs, 3)
@@ -980,18 +1012,47 @@ def test_what_is_sealed_quickly_is_sealed_step_by_step_alike_to_the_byte(
         records.append(source.record(number, AUDIT_EVENT.encode(event) if encoded is None else AUDIT_EVENT.header + encoded))
         number += 1
     policy = drawn.draw(st.sampled_from([world.pipeline.policy, OTHER_POLICY]))
-    one, other = (
-        replace(pipeline, policy=policy, random=counted("quick")) for pipeline in (world.pipeline, step_by_step(world.pipeline))
-    )
-    first, second = fresh(), fresh()
-    for batch in (records[: len(records) // 2], records[len(records) // 2 :]):
-        given = at(batch, first.head.next_offset)
-        (first, quick), (second, slow) = (
-            one.seal_batch(first, Batch(given), NOW_US),
-            other.seal_batch(second, Batch(given), NOW_US),
-        )
-        assert first == second
-        assert without_ciphertexts(quick) == without_ciphertexts(slow)
+    skipped = drawn.draw(st.sets(st.integers(0, 40), max_size=4))  # offsets that hold no record
+    offsets = (offset for offset in itertools.count() if offset not in skipped)
+    placed = [record._replace(offset=offset) for record, offset in zip(records, offsets, strict=False)]
+    half = len(placed) // 2
+    sealed_alike(world.pipeline, [batch for batch in (placed[:half], placed[half:]) if batch], policy)
+
+
+def test_many_records_of_many_runs_and_tenants_are_sealed_alike_in_every_form(world: World) -> None:
+    """Salts drawn anew, plans of many sorts, signatures, tokens, lineages, gaps, and what is not good in between."""
+    speakers = [world.speaker(), world.speaker(epoch=2), world.speaker(instance="two"), world.speaker("loadgen")]
+    chance, records = random.Random(7), list[RawRecord]()
+    numbers = dict.fromkeys(range(len(speakers)), 0)
+    for n in range(600):
+        who = chance.randrange(len(speakers))
+        speaker, number = speakers[who], numbers[who]
+        numbers[who] += chance.choice([1] * 12 + [0, 2])  # a resend follows, or a hole
+        fields: dict[str, Any] = {
+            "tenant": chance.choice(["acme", "globex"]),
+            "event_type": chance.choice(["OTHER", "MESSAGE", "ADMIN"]),
+            "message": chance.choice([None, {**MESSAGE, "stage": chance.choice(["SENT", "DELIVERED"])}]),
+            "correlation_id": chance.choice([None, "c", f"m-{n}"]),
+            "result": chance.choice(["SUCCESS", "FAILURE"]),
+            "actor": {"kind": "USER", "id": hash_value(bytes(32), str(n % 5)), "display": None, "login": None},
+        }
+        if speaker.run.run.source == "loadgen":
+            fields["event_name"] = "load.test"
+        if number:
+            fields["actor"]["login"] = chance.choice([None, None, f"login-{n % 7}"])
+            event = speaker.encrypted(number, speaker.event(number, **fields))
+            records.append(speaker.record(number, AUDIT_EVENT.encode(event)))
+        else:
+            records.append(speaker.record(number))
+        if chance.random() < 0.02:
+            records.append(speaker.record(number + 1, region="us-east"))
+    offset, placed = 0, list[RawRecord]()
+    for record in records:
+        offset += chance.choice([1] * 20 + [2])
+        placed.append(record._replace(offset=offset))
+    for size in (1000, 150, 1):
+        batches = [placed[start : start + size] for start in range(0, len(placed), size)]
+        sealed_alike(world.pipeline, batches if size > 1 else batches[:60], world.pipeline.policy)
 
 
 def without_ciphertexts(outputs: Outputs) -> Outputs:

@@ -379,11 +379,11 @@ class OnceLate(ChainProducer):
 
     late = True
 
-    def commit(self, placements: Sequence[Placement], progress: Progress, sealed_at_ms: int) -> None:  # type: ignore[override]
+    def begin(self, placements: Sequence[Placement], progress: Progress, sealed_at_ms: int) -> None:  # type: ignore[override]
         if OnceLate.late:
             OnceLate.late = False
             raise ClockError("late")
-        super().commit(placements, progress, sealed_at_ms)
+        super().begin(placements, progress, sealed_at_ms)
 
 
 def test_a_clock_that_looked_wrong_once_is_asked_again(deployment: Deployment) -> None:

@@ -1,0 +1,565 @@
+"""The native kernel against the Python form: what it locates, what it takes, and what calls may do to it meanwhile."""
+
+from __future__ import annotations
+
+import gc
+import hmac
+import json
+import shutil
+import tracemalloc
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from processors.chain import Plan
+from processors.native import Kernel, NativeSealing, load
+from processors.native.build import build
+from processors.records import Batch, RawRecord
+from schemas.contract import FLOAT_MAX
+from schemas.locator import Located
+from schemas.program import CLASS, PICKS, program, repeated_class
+from schemas.redact import mask
+from schemas.registry import AUDIT_EVENT, Registry
+from sealtrail.avro import HEADER_SIZE, Codec
+from sealtrail.errors import ConfigError
+from sealtrail.seal import SEAL, SEALED_EVENT
+from sealtrail.session import RUN_SESSION
+from sealtrail.token import FieldCipher
+from tests.locators import Both
+from tests.strategies import GITHUB, encodings, events, github_extensions, minimal_event, schema_pairs, values_of
+from tests.test_contract import full_event
+from tests.test_locator import ASKED, PERSON, REGION, REGISTRY, SCHEMA, WALK_PEOPLE, WITH_PEOPLE, redacted
+from tests.test_pipeline import MESSAGE, NOW_US, TOPIC, Speaker, World, at, fresh, made_world
+
+
+def _kernel() -> Kernel:
+    said = build()
+    found = load()
+    if found is None:
+        if shutil.which("cc") or shutil.which("gcc"):
+            pytest.fail(said)
+        pytest.skip(f"NO C COMPILER: the native kernel is not tested here ({said})", allow_module_level=True)
+    return found
+
+
+KERNEL = _kernel()
+BOTH = Both(KERNEL, REGISTRY, REGION, ASKED)
+FEW = Both(KERNEL, REGISTRY, REGION, ("tenant", "event_name"))
+PEOPLE = Both(KERNEL, REGISTRY, REGION, ASKED, WITH_PEOPLE)
+
+
+# -- locating
+
+
+def mutated(data: st.DataObject, made: bytearray) -> bytes:
+    """The bytes after one to four changes behind the header."""
+    for _ in range(data.draw(st.integers(1, 4))):
+        if len(made) <= HEADER_SIZE:
+            break
+        place = data.draw(st.integers(HEADER_SIZE, len(made) - 1))
+        match data.draw(st.sampled_from(["flip", "set", "drop", "insert", "cut", "double"])):
+            case "flip":
+                made[place] ^= 1 << data.draw(st.integers(0, 7))
+            case "set":
+                made[place] = data.draw(st.sampled_from([0, 1, 2, 0x7E, 0x7F, 0x80, 0x81, 0xFE, 0xFF, *range(2, 60, 2)]))
+            case "drop":
+                del made[place]
+            case "insert":
+                made[place:place] = data.draw(st.binary(min_size=1, max_size=12))
+            case "cut":
+                del made[place:]
+            case "double":
+                made[place:place] = made[place : place + data.draw(st.integers(1, 40))]
+    return bytes(made)
+
+
+@settings(max_examples=80)
+@given(events(), st.data())
+def test_a_good_event_and_any_encoding_of_it_are_located_alike(event: dict[str, Any], data: st.DataObject) -> None:
+    event = redacted(event)
+    BOTH(AUDIT_EVENT.encode(event))
+    BOTH(AUDIT_EVENT.header + data.draw(encodings(AUDIT_EVENT, event)))
+
+
+@settings(max_examples=300)
+@given(events(), st.data())
+def test_mutated_events_are_located_alike(event: dict[str, Any], data: st.DataObject) -> None:
+    event = redacted(event) if data.draw(st.booleans()) else event
+    BOTH(mutated(data, bytearray(AUDIT_EVENT.encode(event))))
+
+
+@settings(max_examples=60)
+@given(events(extension=False), github_extensions(), st.data())
+def test_mutated_extensions_are_located_alike(event: dict[str, Any], extension: dict[str, Any], data: st.DataObject) -> None:
+    event = redacted({**event, "extension": {"schema": GITHUB.sha256, "payload": GITHUB.encode_body(extension)}})
+    payload = event["extension"]["payload"]
+    BOTH(AUDIT_EVENT.encode(event))
+    for bent in (
+        bytes(mutated(data, bytearray(payload))) if payload else b"",
+        data.draw(encodings(GITHUB, GITHUB.decode_body(payload))),
+        payload + b"\0",
+        payload[:-1],
+    ):
+        BOTH(AUDIT_EVENT.encode({**event, "extension": {"schema": GITHUB.sha256, "payload": bent}}))
+
+
+def test_every_byte_of_a_full_event_set_to_many_values_is_located_alike() -> None:
+    event = redacted({**full_event(), "traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"})
+    good = AUDIT_EVENT.encode(event)
+    assert BOTH(good) is not None
+    for place in range(len(good)):
+        for value in (0, 1, 2, 3, 4, 0x20, 0x41, 0x7F, 0x80, 0x82, 0xC3, 0xFF, good[place] ^ 1, good[place] ^ 0x80):
+            BOTH(good[:place] + bytes([value]) + good[place + 1 :])
+        BOTH(good[:place])
+        BOTH(good[:place] + good[place + 1 :])
+        BOTH(good[:place] + good[place : place + 1] + good[place:])
+
+
+@settings(max_examples=80)
+@given(events(), st.lists(PERSON, max_size=4), st.data())
+def test_encrypted_values_and_whom_they_are_about_are_located_alike(
+    event: dict[str, Any], people: list[dict[str, Any]], data: st.DataObject
+) -> None:
+    cipher, event = FieldCipher(bytes(32)), {**redacted(event), "people": people}
+    event = WALK_PEOPLE(event, lambda path, text, _: cipher.encrypt(3, 0, bytes(16), path, text.encode()).decode())
+    good = WITH_PEOPLE.encode(event)
+    PEOPLE(good)
+    PEOPLE(mutated(data, bytearray(good)))
+
+
+def test_a_value_that_only_nearly_looks_encrypted_is_for_the_oracle_in_both() -> None:
+    event = {
+        **redacted(minimal_event()),
+        "people": [dict.fromkeys(("id", "login", "address", "name", "manager", "late", "after"))],
+    }
+    for text in (
+        "ada",
+        "enc_",
+        "enc_" + "A" * 27,
+        "enc_" + "A" * 28,
+        "enc_" + "A" * 27 + "=",
+        "enc_" + "ü" * 30,
+        "Enc_" + "A" * 30,
+    ):
+        event["people"][0]["name"] = text
+        assert (PEOPLE(WITH_PEOPLE.encode(event)) is not None) == (text == "enc_" + "A" * 28)
+
+
+@settings(max_examples=40)
+@given(schema_pairs(), events(), st.data())
+def test_fields_of_every_type_are_located_alike_in_the_event_and_in_an_extension(
+    texts: tuple[str, str], event: dict[str, Any], data: st.DataObject
+) -> None:
+    """Schemas drawn: every type, nullable or not, records and arrays within; and a policy that reads their fields."""
+    inner, text = json.loads(texts[0]), texts[1]
+    codec = Codec(json.dumps({**SCHEMA, "fields": [*SCHEMA["fields"], {"name": "thing", "type": inner}]}))
+    try:
+        registry = Registry([codec], [Codec(text)], [RUN_SESSION])
+    except ConfigError:
+        assume(False)
+    asked = [*ASKED, "thing", *(f"thing.{field['name']}" for field in inner["fields"])]
+    both = Both(KERNEL, registry, REGION, data.draw(st.sampled_from([asked, asked[-1:], ASKED])), codec)
+    extension = Codec(text)
+    payload = extension.encode_body(data.draw(values_of(text)))
+    thing = data.draw(values_of(texts[0]))
+    event = {**redacted({**event, "extension": None}), "thing": thing}
+    good = codec.encode({**event, "extension": {"schema": extension.sha256, "payload": payload}})
+    both(good)
+    both(codec.encode(event))
+    for _ in range(4):
+        both(mutated(data, bytearray(good)))
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+def test_numbers_that_are_none_are_slow_and_the_largest_are_not(bad: float) -> None:
+    kinds = [{"name": kind, "type": kind, "doc": "x", "dataClass": "public"} for kind in ("float", "double")]
+    codec = Codec(json.dumps({**SCHEMA, "fields": [*SCHEMA["fields"], *kinds]}))
+    both = Both(KERNEL, REGISTRY, REGION, (), codec)
+    event = redacted(minimal_event())
+    assert both(codec.encode({**event, "float": -FLOAT_MAX, "double": 1.7e308})) is not None
+    assert both(codec.encode({**event, "float": bad, "double": 0.0})) is None
+    assert both(codec.encode({**event, "float": 0.0, "double": bad})) is None
+
+
+def test_numbers_at_the_edges_of_their_types_are_read_alike() -> None:
+    event = redacted(minimal_event())
+    good = AUDIT_EVENT.encode(event)
+    place = good.index(event["emitter"]["epoch"]) + 16
+    for number in (0, 1, 63, 64, -1, 2**31, 2**62, 2**63 - 1, -(2**63)):
+        BOTH(AUDIT_EVENT.encode({**event, "emitter": {**event["emitter"], "seq": number}}))
+    for text in (
+        b"\xfe" + b"\xff" * 8 + b"\x01",
+        b"\xfe" + b"\xff" * 8 + b"\x02",
+        b"\xff" * 9 + b"\x81",
+        b"\x80" * 9 + b"\x01",
+        b"\x80\x00",
+    ):
+        BOTH(good[:place] + text + good[place + 1 :])
+        BOTH(good[:place] + text)
+    for filling in (b"\xff", b"\x80"):
+        assert BOTH(good[:place] + filling * 1_000_000 + good[place:]) is None
+
+
+def test_texts_of_every_length_about_the_length_of_their_length_are_located_alike() -> None:
+    for size in (0, 1, 62, 63, 64, 65, 127, 128, 129, 4095, 8191, 8192, 8193, 20_000):
+        BOTH(AUDIT_EVENT.encode(redacted(minimal_event(reason=mask("x" * size)))))
+        BOTH(AUDIT_EVENT.encode({**redacted(minimal_event()), "correlation_id": "x" * size}))
+
+
+@given(st.binary(max_size=400))
+def test_random_bytes_are_located_by_neither(data: bytes) -> None:
+    assert BOTH(data) is None and BOTH(AUDIT_EVENT.header + data) is None
+
+
+def test_a_pattern_is_a_class_only_if_it_is_one() -> None:
+    assert repeated_class("^[a-c]{1,3}$") == (b"abc", b"abc", 1, 3)
+    assert repeated_class("^[ab][b-]{0,9}$") == (b"ab", b"-b", 1, 10)
+    for other in (
+        "^[^a]{1,3}$",
+        "^[a\\w]{1,3}$",
+        "^[a-c]+$",
+        "^[a-c]{1,3}",
+        "^([a-c]{1,3})$",
+        "^[a]{1,3}[b]{1,2}$",
+        "^[ü]{1,2}$",
+    ):
+        assert repeated_class(other) is None
+    assert any(operation[0] == CLASS for operation in program(REGISTRY, REGION).operations)
+
+
+def test_a_program_that_lacks_what_sealing_needs_or_is_malformed_is_refused() -> None:
+    made = program(REGISTRY, REGION)
+    head = (made.header, made.most, made.region, made.open, made.system, made.none)
+    malformed: tuple[Any, ...] = (
+        (),
+        made.operations[1:],
+        ((99, 0, -1),),
+        ((0, 0, -1, 0, 2, (64,), ()),),
+        ((2, 0, -1),),
+        ((2, 0, -1, -1, 0, b"\xff", b"a", 0, 5),),
+        ((8, 0, PICKS.index("event_id"), 0, 12, 0),),
+        ((8, 0, -1, 0, -1, 0),),
+        ((10, 0, PICKS.index("tenant"), 0, 0, 5),),
+        ((14, 0, -1, 0, 2, ((1, 0, -1, 0, ()),)),),
+        ((15, 0, -1, bytes(32), ()),),
+        ((1, 0, -1, 0, 7),),
+        (7,),
+    )
+    for operations in malformed:
+        with pytest.raises((ValueError, TypeError)):
+            KERNEL.Locator(*head, operations)
+    nested: tuple[Any, ...] = ()
+    for _ in range(100):
+        nested = ((1, 0, -1, 0, nested),)
+    with pytest.raises(ValueError, match="too deep"):
+        KERNEL.Locator(*head, nested)
+
+
+@given(st.binary(max_size=200), st.binary(max_size=300))
+def test_its_hmac_is_pythons(key: bytes, message: bytes) -> None:
+    assert KERNEL.mac(key, message) == hmac.digest(key, message, "sha256")
+
+
+# -- sealing
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return made_world(tmp_path_factory.mktemp("keys"), native=True)
+
+
+@pytest.fixture
+def source(world: World) -> Speaker:
+    return world.speaker()
+
+
+class Driven:
+    """A `Sealing` whose calls a test may bend; the rest as the pipeline has it."""
+
+    def __init__(self, source: Speaker, *, signs: bool = False, **calls: Callable[..., Any]) -> None:
+        self.output: list[bytes] = []
+        self.asked: list[str] = []
+        run = source.run.run
+        self.session = KERNEL.Session(
+            source.run._mac_key,
+            TOPIC.encode(),
+            run.source.encode(),
+            run.instance.encode(),
+            run.epoch,
+            run.key.encode(),
+            0,
+            1 << 40,
+        )
+        words = bytes([2, 2, 0, 2, 0, 2])
+        self.plan = Plan((words, words), False, 0, bytes(32), bytes(32), bytes(32), (self.output,))
+        self.sort: object = self._plan(sign=signs)
+        given: dict[str, Callable[..., Any]] = {
+            "suspicious": lambda data: False,
+            "run": lambda header: (self.session, 0, source),
+            "plan": lambda key, value: self.sort,
+            "content": lambda value, *_: value + b"!",
+            "attest": lambda leaf: b"\x02" + bytes(96),
+            "flush": lambda: (7, bytes(32)),
+            "random": bytes,
+        }
+        bent = {name: self._told(name, calls.get(name, call)) for name, call in given.items()}
+        self.sealing: NativeSealing = KERNEL.Sealing(
+            FEW.native, b"emitter.close", SEAL.header, SEALED_EVENT.header, b"\x02", b"\x06abc", *bent.values()
+        )
+
+    def _plan(self, **changes: Any) -> object:
+        parts: dict[str, Any] = {
+            "words": self.plan.words[0], "signed": self.plan.words[1], "sign": False, "until": b"\x02", "scope": bytes(32),
+            "policy": bytes(32), "schema": bytes(32), "outputs": (self.output,), "plan": self.plan, **changes,
+        }  # fmt: skip
+        return KERNEL.Plan(*parts.values())
+
+    def _told(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def told(*given: Any) -> Any:
+            self.asked.append(name)
+            return call(*given)
+
+        return told
+
+    def take(self, records: tuple[Any, ...]) -> Any:
+        return self.sealing.take(records, 0, 0, b"", 0)
+
+
+def good(source: Speaker, count: int = 3, **fields: Any) -> tuple[RawRecord, ...]:
+    return at([source.record(number, **fields) for number in range(1, count + 1)])
+
+
+def with_token(source: Speaker) -> tuple[RawRecord, ...]:
+    event = source.event(1)
+    event["actor"]["login"] = "ada"
+    return at([source.record(1, AUDIT_EVENT.encode(source.encrypted(1, event)))])
+
+
+def test_a_stretch_ends_at_the_first_record_that_is_not_good(source: Speaker) -> None:
+    records = good(source, 5)
+    for place in range(5):
+        driven = Driven(source)
+        bent = (*records[:place], records[place]._replace(key=b"x"), *records[place + 1 :])
+        taken = driven.take(bent)
+        assert (None if place == 0 else taken[0]) == (place or None)
+        assert len(driven.output) == max(place - 1, 0)  # the newest is held
+    assert Driven(source).take(()) is None
+
+
+def test_what_flush_attest_and_random_raise_is_passed_on(source: Speaker) -> None:
+    def raising(*_: Any) -> Any:
+        raise ZeroDivisionError
+
+    def interrupted(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    for name in ("flush", "attest", "random", "run", "plan", "content"):
+        driven = Driven(source, signs=name == "attest", **{name: raising})
+        records = with_token(source) if name == "content" else good(source)
+        with pytest.raises(ZeroDivisionError):
+            driven.take(records)
+        assert driven.asked[-1] == name
+    assert Driven(source, suspicious=raising).take(good(source)) is None  # asked again in Python, and heard of there
+    with pytest.raises(KeyboardInterrupt):
+        Driven(source, suspicious=interrupted).take(good(source))
+
+
+def test_answers_that_are_none_leave_the_record_to_python(source: Speaker) -> None:
+    for name in ("run", "plan", "content"):
+        nothing: Any = {name: lambda *_: None}
+        assert Driven(source, **nothing).take(with_token(source)) is None
+    assert Driven(source, suspicious=lambda _: True).take(good(source)) is None
+
+
+@pytest.mark.parametrize(
+    "rubbish", [7, "x", b"", b"short", (), (1,), [], object(), (1, 2, 3), (-1, bytes(32)), (1 << 70, bytes(32))]
+)
+def test_an_answer_of_another_type_or_size_is_an_error_and_no_more(source: Speaker, rubbish: Any) -> None:
+    for name in ("flush", "random", "run", "plan", "content", "attest"):
+        driven = Driven(source, signs=name == "attest", **{name: lambda *_: rubbish})
+        if isinstance(rubbish, bytes) and name in ("content", "attest"):
+            continue  # bytes are what is due
+        with pytest.raises((TypeError, ValueError, OverflowError)):
+            driven.take(with_token(source) if name == "content" else good(source))
+
+
+WRONG = (None, "x", 1.5, 1 << 80, -(1 << 80), bytearray(b"x"), [7], (7,), ((),), (("a",),), ((b"st-mac", b""),))
+
+
+@pytest.mark.parametrize("place", range(5))
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_record_of_other_parts_is_left_alone(source: Speaker, place: int, wrong: Any) -> None:
+    record = good(source, 1)[0]
+    assert Driven(source).take((record,))[0] == 1
+    assert Driven(source).take(((*record[:place], wrong, *record[place + 1 :]),)) is None
+    assert Driven(source).take((wrong,)) is None
+    assert Driven(source).take((record[:place],)) is None
+
+
+def test_headers_may_be_a_list_that_a_call_changes(source: Speaker) -> None:
+    records = [record._replace(headers=list(record.headers)) for record in good(source)]  # type: ignore[arg-type]
+
+    def clear(*_: Any) -> Any:
+        for record in records:
+            record.headers.clear()  # type: ignore[attr-defined]
+        return False
+
+    assert Driven(source, suspicious=clear).take(tuple(records))[0] == 1  # the next one has none
+
+
+def test_a_stretch_within_a_stretch_is_refused(source: Speaker) -> None:
+    driven = Driven(source, suspicious=lambda _: driven.take(good(source)))
+    assert driven.take(good(source)) is None
+    driven = Driven(source, flush=lambda: driven.take(good(source)))
+    with pytest.raises(RuntimeError, match="while it runs"):
+        driven.take(good(source))
+    assert driven.sealing.take((), 0, 0, b"", 0) is None
+
+
+def test_a_session_that_is_forgotten_and_texts_that_are_forgotten_meanwhile_do_no_harm(source: Speaker) -> None:
+    def forget(*_: Any) -> Any:
+        driven.session = driven.sort = None
+        driven.output.clear()
+        return bytes(1024)
+
+    driven = Driven(source, random=forget)
+    assert driven.take(good(source, 80, actor={"kind": "SYSTEM", "id": "", "display": None, "login": None}))[0] == 80
+
+
+@pytest.mark.parametrize(
+    "given", [(-1, 0, b"", 0), (0, -1, b"", 0), (0, (1 << 63) - 1, b"", 0), (0, 0, b"", 1), (0, 0, b"", -1)]
+)
+def test_numbers_out_of_range_are_refused(source: Speaker, given: tuple[Any, ...]) -> None:
+    with pytest.raises(ValueError, match="out of range"):
+        Driven(source).sealing.take(good(source), *given)
+    assert Driven(source).sealing.take(good(source), 99, 0, b"", 0) is None
+
+
+def test_parts_of_another_size_are_refused(source: Speaker) -> None:
+    driven = Driven(source)
+    wrong: tuple[dict[str, Any], ...] = (
+        {"words": b"12345"}, {"signed": b"1234567"}, {"until": bytes(11)}, {"policy": b""}, {"schema": bytes(33)},
+        {"outputs": ((),)}, {"outputs": [[]]}, {"scope": "text"},
+    )  # fmt: skip
+    for changes in wrong:
+        with pytest.raises((ValueError, TypeError)):
+            driven._plan(**changes)
+    with pytest.raises(ValueError, match="time"):
+        KERNEL.Session(b"", b"", b"", b"", b"", b"", 0, 1 << 60)
+    with pytest.raises(ValueError, match="too long"):
+        KERNEL.Sealing(BOTH.native, b"", b"", b"", b"", bytes(2000), bool, str, str, str, str, str, str)  # type: ignore[arg-type]
+
+
+# -- whole batches
+
+
+def test_good_records_are_taken_by_the_kernel_and_plans_are_asked_for_once(
+    world: World, source: Speaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that the other tests test what they say: Python locates once for each sort of event, and never again."""
+    located: list[int] = []
+    quick, python = world.pipeline.quick, world.pipeline.quick.locate
+
+    def locate(data: bytes) -> Located | None:
+        located.append(1)
+        return python(data)
+
+    monkeypatch.setattr(quick, "locate", locate)
+    state = fresh()
+    for _ in range(3):
+        first = state.head.next_offset
+        made = [source.record(n, tenant=("acme", "globex")[n % 2] if n else "@deployment") for n in range(first, first + 300)]
+        state, outputs = world.pipeline.seal_batch(state, Batch(at(made, first)), NOW_US)
+        assert len(outputs.archive) == 300
+    assert len(located) <= 3  # the opening, and two sorts
+
+
+@pytest.mark.parametrize("what", ["good", "bad", "tokens"])
+def test_batches_leave_nothing_in_memory(world: World, source: Speaker, what: str) -> None:
+    """Objects and the kernel's own bytes: all come from what tracemalloc sees."""
+    records = good(source, 300)
+    if what == "bad":
+        records = tuple(record._replace(key=b"x") if record.offset % 3 else record for record in records)
+    if what == "tokens":
+        events = [source.event(n, message=MESSAGE, correlation_id=f"m-{n}") for n in range(1, 301)]
+        for event in events:
+            event["actor"]["login"] = f"ada-{event['emitter']['seq'] % 9}"
+        encrypted = [source.encrypted(number, event) for number, event in enumerate(events, 1)]
+        records = at([source.record(number, AUDIT_EVENT.encode(event)) for number, event in enumerate(encrypted, 1)])
+    state, _ = world.pipeline.seal_batch(fresh(), Batch(at([source.record(0)])), NOW_US)
+    moved = tuple(record._replace(offset=record.offset + 1) for record in records)
+
+    def held() -> int:
+        world.pipeline.seal_batch(state, Batch(moved), NOW_US)
+        gc.collect()
+        return tracemalloc.get_traced_memory()[0]
+
+    tracemalloc.start()
+    try:
+        before = [held() for _ in range(4)][-1]
+        after = [held() for _ in range(12)][-1]
+    finally:
+        tracemalloc.stop()
+    assert after - before < 4096, f"{after - before} bytes after twelve batches"
+
+
+def test_errors_leave_nothing_in_memory(source: Speaker) -> None:
+    def raising(*_: Any) -> Any:
+        raise ZeroDivisionError
+
+    def once() -> None:
+        for name in ("flush", "attest", "random", "run", "plan", "content", "suspicious"):
+            for call in (raising, lambda *_: 7, lambda *_: None):
+                driven = Driven(source, signs=True, **{name: call})
+                with suppress(ZeroDivisionError, TypeError, ValueError):
+                    driven.take(records)
+
+    records = (*with_token(source), *good(source, 90)[1:])
+    tracemalloc.start()
+    try:
+        for _ in range(3):
+            once()
+        gc.collect()
+        before = tracemalloc.get_traced_memory()[0]
+        for _ in range(6):
+            once()
+        gc.collect()
+        after = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert after - before < 4096, f"{after - before} bytes"
+
+
+def test_without_the_kernel_and_when_it_is_turned_off_the_python_form_is_used(world: World) -> None:
+    assert world.pipeline.quick.native is not None
+    assert made_world(world.places.keys.parent, native=False).pipeline.quick.native is None
+
+
+def test_what_cannot_be_built_is_said_and_fails_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("processors.native.build.built", lambda: tmp_path / "none.so")
+    monkeypatch.setenv("CC", "/nonexistent/cc")
+    assert "not built" in build() and "Python form" in build()
+    monkeypatch.setenv("CC", "false")
+    assert "not built" in build()
+
+
+def test_a_kernel_whose_digests_are_not_pythons_or_that_does_not_load_is_not_used(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    class Wrong:
+        def mac(self, key: bytes, message: bytes) -> bytes:
+            return bytes(32)
+
+    monkeypatch.setattr("processors.native._module", lambda _: Wrong())
+    assert load.__wrapped__() is None
+    monkeypatch.undo()
+    (tmp_path / "broken.so").write_bytes(b"no library")
+    monkeypatch.setattr("processors.native.built", lambda: tmp_path / "broken.so")
+    assert load.__wrapped__() is None
+    monkeypatch.setattr("processors.native.built", lambda: tmp_path / "absent.so")
+    assert load.__wrapped__() is None
