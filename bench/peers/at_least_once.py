@@ -9,9 +9,11 @@ offered.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from confluent_kafka import TopicPartition
@@ -72,7 +74,7 @@ class AtLeastOnce:
 
 def main() -> None:
     """Run until SIGTERM, with the sealer's own settings."""
-    settings = settings_of(None, "sealer")
+    settings = settings_of(Path(os.environ["SEALTRAIL_CONFIG"]), "sealer")
     keys = SealerKeys(settings)
     consumer: list[Any] = []
     collect_seldom()
