@@ -15,6 +15,7 @@ from sealtrail.errors import ConfigError, SealtrailError, TransientError
 
 ConfigValue = str | int | float | bool
 
+RECONNECT_MS = 2_000  # at most between two tries of a connection; the library's own 10 s are a third of a recovery
 RETRY_AFTER_S = 1.0  # a broker that restarts is back in 5 to 10 s; clients also back off by themselves
 
 # What no retry mends: the deployment's rights, names or certificates are wrong.
@@ -53,6 +54,7 @@ def client_config(settings: Settings) -> dict[str, ConfigValue]:
     return {
         "bootstrap.servers": settings.kafka_bootstrap,
         "client.id": f"sealtrail-{settings.role}",
+        "reconnect.backoff.max.ms": RECONNECT_MS,
         "security.protocol": "ssl",
         "ssl.ca.location": _file("kafka_ca", settings.kafka_ca),
         "ssl.certificate.location": _file("kafka_certificate", settings.kafka_certificate),

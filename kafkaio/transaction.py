@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any
 
 from confluent_kafka import (
@@ -26,6 +27,7 @@ from confluent_kafka import (
     TopicCollection,
     TopicPartition,
 )
+from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import OffsetSpec  # not exported by name: the package has no __all__
 
 from kafkaio.client import classify, client_config
@@ -44,6 +46,7 @@ FLUSH_S = 0.5  # between two looks for a refusal
 REFUSABLE = 65_536  # bytes; a smaller record is not refused for its size, so it needs no delivery report
 STABLE_S = 30.0  # above TRANSACTION_TIMEOUT_MS and the broker's scan for timed-out transactions
 REQUEST_S = 10.0
+ANSWER_S = REQUEST_S + GRACE_S  # of a client that keeps its own time-out
 CLOCK_SKEW_MS = 60_000  # sealer and broker may differ by so much; a lock set too late cannot be shortened
 
 _LATEST: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
@@ -291,12 +294,13 @@ def _failure(error: KafkaException, identifier: str) -> SealtrailError:
 
 
 class Ends:
-    """Ends of partitions: the high watermark, the last stable offset and the log start, from the broker."""
+    """Ends of partitions: the high watermark, the last stable offset and the log start, from the broker. Any thread."""
 
     def __init__(self, settings: Settings, library: Library = LIBRDKAFKA) -> None:
         self._library = library
         self._config: dict[str, Any] = {**client_config(settings), "logger": silent_logger("sealtrail.kafka.ends")}
         self._admin = library.admin(self._config)
+        self._guard = Lock()
 
     def high(self, partitions: Sequence[tuple[str, int]]) -> dict[tuple[str, int], int]:
         """One past the last record, committed or not."""
@@ -328,13 +332,10 @@ class Ends:
 
     def topic_uuid(self, topic: str) -> bytes:
         """The topic's UUID, 16 bytes: a topic deleted and made anew has another."""
-        try:
-            future = self._admin.describe_topics(TopicCollection([topic]), request_timeout=REQUEST_S)[topic]
-            identifier = future.result().topic_id
-        except KafkaException as error:
-            # A client waits for the controller that it knows of; if that broker is dead, until its metadata expires.
-            self._admin = self._library.admin(self._config)
-            raise classify(error, f"describing {topic}") from error
+        # A client waits for the controller that it knows of; if that broker is dead, until its metadata expires.
+        with self._asking(f"describing {topic}") as admin:
+            futures = admin.describe_topics(TopicCollection([topic]), request_timeout=REQUEST_S)
+            identifier = futures[topic].result(ANSWER_S).topic_id
         most = int(identifier.get_most_significant_bits()) & (1 << 64) - 1
         least = int(identifier.get_least_significant_bits()) & (1 << 64) - 1
         return bytes(most.to_bytes(8, "big") + least.to_bytes(8, "big"))
@@ -354,16 +355,29 @@ class Ends:
     def _ask(
         self, partitions: Sequence[tuple[str, int]], spec: OffsetSpec, isolation: IsolationLevel
     ) -> dict[tuple[str, int], int]:
-        self._admin.poll(0)  # serves what it logs; nothing else would
+        # After a broker's restart a client asks with the old leader's epoch until its metadata expires, minutes later
+        # (FENCED_LEADER_EPOCH).
         request = {TopicPartition(topic, partition): spec for topic, partition in partitions}
-        futures = self._admin.list_offsets(request, isolation_level=isolation, request_timeout=REQUEST_S)
-        found = {}
-        for where, future in futures.items():
-            try:
-                found[where.topic, where.partition] = future.result().offset
-            except KafkaException as error:
-                # After a broker's restart a client asks with the old leader's epoch until its metadata expires, minutes
-                # later (FENCED_LEADER_EPOCH); a new one asks anew.
-                self._admin = self._library.admin(self._config)
-                raise classify(error, f"asking for offsets of {where.topic}/{where.partition}") from error
-        return found
+        names = ", ".join(f"{topic}/{partition}" for topic, partition in partitions)
+        with self._asking(f"asking for offsets of {names}") as admin:
+            admin.poll(0)  # serves what it logs; nothing else would
+            futures = admin.list_offsets(request, isolation_level=isolation, request_timeout=REQUEST_S)
+            return {(where.topic, where.partition): future.result(ANSWER_S).offset for where, future in futures.items()}
+
+    @contextmanager
+    def _asking(self, doing: str) -> Iterator[AdminClient]:
+        """The client that is asked; after an error the next question is a new one's.
+
+        It is held until it has answered, whatever another thread makes of it meanwhile: with a client go its questions, and
+        nobody is told.
+        """
+        admin = self._admin
+        try:
+            yield admin
+        except (KafkaException, TimeoutError) as error:
+            with self._guard:
+                if self._admin is admin:
+                    self._admin = self._library.admin(self._config)
+            if isinstance(error, KafkaException):
+                raise classify(error, doing) from error
+            raise TransientError(f"{doing}: no answer within {ANSWER_S:.0f} s") from error

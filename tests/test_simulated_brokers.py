@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import gc
+import weakref
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NoReturn
+from types import SimpleNamespace
+from typing import Any, NoReturn
 
 import pytest
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException, Uuid
 from confluent_kafka.admin import AdminClient
 
 from kafkaio.group import RawConsumer
@@ -179,3 +182,39 @@ def test_a_client_whose_controller_was_killed_is_asked_once(scene: Scene, monkey
     with pytest.raises(TransientError, match="describing raw"):
         ends.topic_uuid("raw")
     assert len(ends.topic_uuid("raw")) == 16
+
+
+class Waiting(AdminClient):
+    """An admin client that answers late: others ask meanwhile, and have it replaced."""
+
+    def __init__(self, meanwhile: Callable[[], object]) -> None:
+        """Connects to nothing."""
+        self._meanwhile = meanwhile
+
+    def describe_topics(self, *_: object, **__: object) -> Any:
+        asked, meanwhile = weakref.ref(self), self._meanwhile
+
+        class Answer:
+            def result(self, _: float) -> object:
+                meanwhile()
+                gc.collect()
+                assert asked() is not None, "gone with its question: its answer never comes"
+                return SimpleNamespace(topic_id=Uuid(0, 0))
+
+        return {"raw": Answer()}
+
+
+def test_a_client_is_kept_until_it_has_answered_though_another_thread_has_it_replaced(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen on three brokers: the recovery of one chain waited for ever for a client that another one's error had removed."""
+
+    def fails_elsewhere() -> None:
+        with pytest.raises(TransientError), ends._asking("asking"):
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+
+    clients = [Waiting(fails_elsewhere), scene.library.admin({})]
+    monkeypatch.setattr(scene.library, "admin", lambda _: clients.pop(0))
+    ends = Ends(scene.settings, scene.library)
+    assert ends.topic_uuid("raw") == bytes(16)
+    assert not clients
