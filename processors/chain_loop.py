@@ -460,6 +460,7 @@ class Chain:
         head = self._current().head
         self._forget_fetched()
         self._next = head.next_offset
+        self._expired = False
         try:
             self._sealer.consumer.start(self._partition, head.next_offset)
         except TransientError as error:

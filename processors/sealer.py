@@ -15,7 +15,7 @@ trouble: a broker that restarts also says "unknown topic" and "not authorised" f
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -157,14 +157,18 @@ class Sealer:
 
     def close(self) -> None:
         """Leave the group and end the connections; a transaction that does not end soon is left to the next fence."""
-        until = self.monotonic() + CLOSE_S
-        for chain in list(self._chains.values()):
-            chain.await_end(max(0.0, until - self.monotonic()))
+        self._await_ends(list(self._chains.values()))
         self.consumer.close()
         self.reader.close()
         for slot in self._slots:
             slot.close()
         CHAINS.set(0)
+
+    def _await_ends(self, chains: Sequence[Chain]) -> None:
+        """Wait for what these chains have under way, not for long; what then is open their next owners' fences abort."""
+        until = self.monotonic() + CLOSE_S
+        for chain in chains:
+            chain.await_end(max(0.0, until - self.monotonic()))
 
     def _take_up_policy(self) -> None:
         """From the next transaction on; what is sealed names the policy that it was sealed under."""
@@ -291,8 +295,7 @@ class Sealer:
 
     def _revoked(self, partitions: list[int]) -> None:
         _log.info("partitions gone", partitions=sorted(partitions))
-        for partition in partitions:
-            chain = self._chains.pop(partition, None)
-            if chain is not None:
-                chain.await_end(CLOSE_S)  # or its next owner's fence aborts what is under way
-                chain.drop()
+        gone = [self._chains.pop(partition) for partition in partitions if partition in self._chains]
+        self._await_ends(gone)
+        for chain in gone:
+            chain.drop()
