@@ -102,6 +102,9 @@ class _Thread:
     def close(self) -> None:
         self._steps.put(None)
 
+    def __del__(self) -> None:
+        self._steps.put(None)
+
 
 class _Outcome:
     """How a worker's step ended."""

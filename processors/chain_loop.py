@@ -149,7 +149,7 @@ class Recovery:
         self.partitions = sealer.partitions()
         self.places = sealer.places(self.chain, self._partition)
         # 2. and 3. Wait, then read the head; see `recovery`. Nothing is written here, so a crash changes nothing.
-        committed = sealer.consumer.committed(self._partition)
+        committed = reader.committed(topics.raw, self._partition)
         try:
             self.state = read_state(self.chain, self.places, sealer.ends, reader, committed)
         except HangingError as error:
