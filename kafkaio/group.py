@@ -147,6 +147,16 @@ class RawConsumer:
         except KafkaException as error:
             raise classify(error, f"pausing {self._topic}/{partition}") from error
 
+    def committed(self, partition: int) -> int | None:
+        """The group's committed position, or None."""
+        try:
+            found = self._consumer.committed([TopicPartition(self._topic, partition)], timeout=10.0)
+        except KafkaException as error:
+            raise classify(error, f"reading the committed position of {self._topic}/{partition}") from error
+        if found[0].error is not None:
+            raise classify(found[0].error, f"reading the committed position of {self._topic}/{partition}")
+        return found[0].offset if found[0].offset >= 0 else None
+
     def close(self) -> None:
         """Leave the group, so that partitions move at once."""
         self._consumer.close()

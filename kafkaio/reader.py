@@ -114,20 +114,6 @@ class PartitionReader:
             raise TransientError(f"{doing}: no answer within {REQUEST_S:.0f} s")
         return Bounds(*found)  # under read committed the broker answers with the last stable offset
 
-    def committed(self, topic: str, partition: int) -> int | None:
-        """The position that the role's group has committed, or None; what a transaction is about to commit is waited for.
-
-        Asked here and not of the group's own consumer: one that is polled all the time keeps another thread waiting for ever.
-        """
-        doing = f"reading the committed position of {topic}/{partition}"
-        try:
-            found = self._consumer.committed([TopicPartition(topic, partition)], timeout=REQUEST_S)[0]
-        except KafkaException as error:
-            raise classify(error, doing) from error
-        if found.error is not None:
-            raise classify(found.error, doing)
-        return found.offset if found.offset >= 0 else None
-
     def start(self, topic: str, partition: int, offset: int) -> None:
         """Read on from `offset` of this partition; what was fetched before is forgotten."""
         self._where = f"{topic}/{partition}"

@@ -3,7 +3,7 @@
 A chain is in one of four phases:
 
     WAITING   not fenced, or in doubt; nothing of it is delivered. Leaves by `recover`.
-    RECOVERING  its recovery runs beside the loop: the fence, then where the chain stands.
+    RECOVERING  its recovery runs: the fence, then where the chain stands.
     SEALING   fenced, state read from what is committed; batches and heartbeats, one transaction at a time.
     STOPPED   what is committed contradicts itself, or the clocks do; a person must look.
 
@@ -121,7 +121,7 @@ class _Transaction:
 
 
 class Recovery:
-    """The way from the fence to the head (design §6, steps 1 to 3): beside the loop, since it waits for brokers.
+    """The way from the fence to the head (design §6, steps 1 to 3).
 
     Attributes:
         producer, places, chain, topic_uuid, partitions, state: what was found; `state` is None for a chain without a seal.
@@ -149,7 +149,7 @@ class Recovery:
         self.partitions = sealer.partitions()
         self.places = sealer.places(self.chain, self._partition)
         # 2. and 3. Wait, then read the head; see `recovery`. Nothing is written here, so a crash changes nothing.
-        committed = reader.committed(topics.raw, self._partition)
+        committed = sealer.consumer.committed(self._partition)
         try:
             self.state = read_state(self.chain, self.places, sealer.ends, reader, committed)
         except HangingError as error:
@@ -269,7 +269,7 @@ class Chain:
         self.phase = Phase.WAITING
 
     def recover(self) -> Recovery:
-        """From WAITING to RECOVERING: what is to be run beside the loop, and then given to `recovered` or `unrecovered`."""
+        """From WAITING to RECOVERING: what is to be run, and then given to `recovered` or `unrecovered`."""
         self.phase = Phase.RECOVERING
         return Recovery(self._sealer, self, self._partition)
 

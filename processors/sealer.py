@@ -1,8 +1,8 @@
 """The sealer: the chains that the group gives to this process, fetched for together and sealed in turns (design §6).
 
 One thread fetches, seals and hands over; the transactions of several chains are on their way at once, each with a producer of
-its own (`chain_loop`). Chains recover beside it, a few at a time, the longest waiting first, so that the group is heard and the
-other chains seal meanwhile.
+its own (`chain_loop`). One chain recovers a turn, the longest waiting first, so that the group is heard and the other chains
+seal in between.
 
 A batch is due when it is full, or `batch_ms` after its chain's last one began: what comes to a chain that rests is sealed at
 once. A transaction costs the broker the same however little it holds, so with many chains at work each has its turn less often
@@ -26,7 +26,7 @@ from kafkaio.group import Polled, RawConsumer
 from kafkaio.library import LIBRDKAFKA, Library, Stop
 from kafkaio.reader import PartitionReader
 from kafkaio.transaction import ChainProducer, Ends
-from processors.chain_loop import CONFIGURATION_WAIT_S, Chain, Fence, Phase, Recovery
+from processors.chain_loop import CONFIGURATION_WAIT_S, Chain, Fence, Phase
 from processors.pipeline import Pipeline
 from processors.recovery import Places, Topics
 from schemas.catalogue import topic_name
@@ -35,60 +35,13 @@ from schemas.settings import Settings
 from sealtrail.errors import ConfigError, SealtrailError, TransientError
 
 INTERVAL_S_PER_CHAIN = 0.0125  # between two transactions of whatever chains: 80 a second, a process
-RECOVERY_LOOK_S = 0.02
 LOOK_S = 0.004  # between two looks whether a transaction has ended
 GATHER_S = 0.005  # for records to come together, where one alone would be sealed at once
 FULL_LOOK_S = 0.002
-RECOVERIES = 4  # at once; each waits for brokers most of the time
 CLOSE_S = 5.0  # for transactions that are under way at the end
 
 _log = structlog.get_logger()
 CHAINS = Gauge("sealtrail_sealer_chains", "Chains that this process owns and seals.")
-
-
-class _Slot:
-    """Room for one recovery at a time: a thread with a reader of its own."""
-
-    def __init__(self, settings: Settings, library: Library, name: str) -> None:
-        self._settings = settings
-        self._library = library
-        self._worker = library.worker(name)
-        self._reader: PartitionReader | None = None
-        self._closed = False
-        self.recovery: Recovery | None = None
-
-    def begin(self, recovery: Recovery) -> None:
-        """Run it; the slot has room."""
-        self.recovery = recovery
-        self._worker.start(lambda: self._run(recovery))
-
-    def ended(self) -> bool:
-        """Whether it has ended; then there is room again. Raises what it raised."""
-        try:
-            if not self._worker.ended():
-                return False
-        except BaseException:
-            self.recovery = None
-            raise
-        self.recovery = None
-        return True
-
-    def close(self) -> None:
-        """A recovery that runs is nobody's any more; its reader is closed when it ends."""
-        self._closed = True
-        self._worker.close()
-        if self.recovery is None and self._reader is not None:
-            self._reader.close()
-
-    def _run(self, recovery: Recovery) -> None:
-        if self._reader is None:
-            self._reader = PartitionReader(self._settings, self._library)
-        try:
-            recovery.run(self._reader)
-        finally:
-            if self._closed:
-                self._reader.close()
-                recovery.abandon()
 
 
 class Sealer:
@@ -130,7 +83,6 @@ class Sealer:
         self._at_work = 1  # chains that had a transaction lately
         self._group: object = None  # its metadata as of the last poll
         group = topic_name(settings.topic_prefix, "sealer")
-        self._slots = [_Slot(settings, library, f"recovery {number}") for number in range(RECOVERIES)]
         self.consumer = RawConsumer(settings, self.topics.raw, group, self._assigned, self._revoked, library)
 
     def run(self, stop: Stop) -> None:
@@ -160,8 +112,6 @@ class Sealer:
         self._await_ends(list(self._chains.values()))
         self.consumer.close()
         self.reader.close()
-        for slot in self._slots:
-            slot.close()
         CHAINS.set(0)
 
     def _await_ends(self, chains: Sequence[Chain]) -> None:
@@ -196,34 +146,20 @@ class Sealer:
         self._at_work = sum(chain.at_work() for chain in self._chains.values())
 
     def _recover(self, group: object) -> None:
-        """Take what has recovered; then begin with the chains that wait, as many as there is room for."""
-        for slot in self._slots:
-            if slot.recovery is None:
-                continue
-            recovery = slot.recovery
-            chain = recovery.owner
-            with self._minding(chain):
-                try:
-                    ended = slot.ended()
-                except SealtrailError as error:
-                    recovery.abandon()
-                    if self._has(chain):
-                        chain.unrecovered(error)
-                else:
-                    if ended and self._has(chain):
-                        chain.recovered(recovery, group)
-                    elif ended:
-                        recovery.abandon()
+        """The chain that waits longest goes from the fence to the head."""
         now = self.monotonic()
         due = [c for c in self._chains.values() if c.phase is Phase.WAITING and now >= c.retry_at]
-        for chain in sorted(due, key=lambda c: c.retry_at):
-            room = next((slot for slot in self._slots if slot.recovery is None), None)
-            if room is None:
-                break
-            room.begin(chain.recover())
-
-    def _has(self, chain: Chain) -> bool:
-        return any(owned is chain for owned in self._chains.values())
+        if not due:
+            return
+        with self._minding(min(due, key=lambda c: c.retry_at)) as chain:
+            recovery = chain.recover()
+            try:
+                recovery.run(self.reader)
+            except SealtrailError as error:
+                recovery.abandon()
+                chain.unrecovered(error)
+            else:
+                chain.recovered(recovery, group)
 
     def _poll(self) -> Polled:
         """What came, after as long a wait as no chain minds. Nothing, while a chain has as much as it may have."""
@@ -236,8 +172,6 @@ class Sealer:
                     chain.hold_if_slow()
             return Polled({}, frozenset(), self._group)
         wait_s, gather = self.settings.batch_ms / 1000, False
-        if any(slot.recovery is not None for slot in self._slots):
-            wait_s, gather = min(wait_s, RECOVERY_LOOK_S), True
         for chain in sealing:
             if chain.committing():
                 wait_s, gather = min(wait_s, LOOK_S), True

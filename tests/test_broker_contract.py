@@ -164,11 +164,6 @@ class Member:
         self.gone |= polled.out_of_range
         return polled.group
 
-    def committed(self, partition: int) -> int | None:
-        """What its group has committed."""
-        with PartitionReader(self.side.settings, self.side.library) as reader:
-            return reader.committed(name_of(self.side, "raw"), partition)
-
     def owns(self) -> set[int]:
         self.poll()
         return self.owned
@@ -217,14 +212,14 @@ def archived(side: Side, reader: PartitionReader, ends: Ends) -> list[bytes | No
 def test_a_transaction_writes_all_its_records_in_order_where_they_were_placed_and_the_position(
     side: Side, member: Member, reader: PartitionReader, ends: Ends
 ) -> None:
-    assert member.committed(0) is None
+    assert member.consumer.committed(0) is None
     commit(side, chain(side), member.poll(), b"one", b"two", b"three", offset=7)
     assert archived(side, reader, ends) == [b"one", b"two", b"three"]
     ends.await_stable([(name_of(side, "hot"), 1), (name_of(side, "sources"), 0)])
     assert [r.value for r in reader.read_all(name_of(side, "hot"), 1)] == [b"one"]
     assert [(r.key, r.value) for r in reader.read_all(name_of(side, "sources"), 0)] == [(b"key", b"one")]
     assert list(reader.read_all(name_of(side, "hot"), 0)) == []
-    assert (member.committed(0), member.committed(1)) == (7, None)
+    assert (member.consumer.committed(0), member.consumer.committed(1)) == (7, None)
 
 
 def test_the_fence_aborts_what_an_earlier_owner_had_open_and_outlaws_it(
@@ -264,7 +259,7 @@ def test_a_transaction_of_an_earlier_generation_is_refused_and_so_is_its_positio
         commit(side, chain(side), stale, b"never", offset=5)
     commit(side, chain(side), member.poll(), b"now", offset=3)
     assert archived(side, reader, ends) == [b"now"]
-    assert member.committed(0) == 3
+    assert member.consumer.committed(0) == 3
     other.consumer.close()
 
 
