@@ -96,7 +96,10 @@ class _Thread:
             return False
         if outcome.failed:
             raised, outcome.raised = outcome.raised, None  # kept, it would keep itself, and with its frames the producer, alive
-            raise raised or AssertionError("a step that failed is asked for again")
+            try:
+                raise raised or AssertionError("a step that failed is asked for again")
+            finally:
+                del raised  # or its own frame keeps it, and with it the producer, alive
         return True
 
     def close(self) -> None:
