@@ -8,7 +8,6 @@ Not here: what the clients are asked to do.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from queue import SimpleQueue
@@ -65,9 +64,6 @@ class Library(Protocol):
     def sleep(self, seconds: float) -> None:
         """Let time pass."""
 
-    def within(self, limit_s: float, name: str, step: Callable[[], object]) -> bool:
-        """Run a step, for `limit_s` at most; whether it ended. Raises what the step raises."""
-
     def worker(self, name: str) -> Worker:
         """A worker. Its owner calls from one thread."""
 
@@ -91,9 +87,11 @@ class _Thread:
         self._steps.put(step)
 
     def ended(self, wait_s: float = 0.0) -> bool:
-        outcome = self._outcome
-        if not outcome.ended.is_set() and not (wait_s and outcome.ended.wait(wait_s)):
-            return False
+        outcome, left = self._outcome, wait_s
+        while not outcome.ended.wait(min(left, SLICE_S)):
+            left -= SLICE_S
+            if left <= 0:
+                return False
         if outcome.failed:
             raised, outcome.raised = outcome.raised, None  # kept, it would keep itself, and with its frames the producer, alive
             try:
@@ -150,28 +148,6 @@ class Librdkafka:
     def sleep(self, seconds: float) -> None:
         """As `Library`."""
         time.sleep(seconds)
-
-    def within(self, limit_s: float, name: str, step: Callable[[], object]) -> bool:
-        """As `Library`: a step that hangs is given up with its thread, which is called `name`."""
-        raised: list[BaseException] = []
-
-        def work() -> None:
-            try:
-                step()
-            except BaseException as error:  # handed to the caller's thread
-                raised.append(error)
-
-        thread = Thread(target=work, name=name, daemon=True)
-        thread.start()
-        for _ in range(math.ceil(limit_s / SLICE_S)):
-            thread.join(SLICE_S)
-            if not thread.is_alive():
-                break
-        else:
-            return False
-        if raised:
-            raise raised.pop()  # left in the list it would keep itself, and with its frames the producer, alive
-        return True
 
     def worker(self, name: str) -> Worker:
         """As `Library`: a daemon thread."""

@@ -239,7 +239,8 @@ class ChainProducer:
 
     def _bounded(self, limit_s: float, step: Callable[[], object]) -> None:
         """A step that its owner waits for: not for longer than its own time-out, see `ended`."""
-        if not self._library.within(limit_s + GRACE_S, f"transaction {self._id}", step):
+        self._worker.start(step)
+        if not self._worker.ended(limit_s + GRACE_S):
             raise TransientError(f"{self._id}: a step did not end after {limit_s + GRACE_S:.0f} s")
 
     def _unacknowledged(self, appended: _Appended) -> int:

@@ -1,9 +1,8 @@
 """One chain on this process: what was fetched of it, its state, and the transaction that is under way (design §6).
 
-A chain is in one of four phases:
+A chain is in one of three phases:
 
     WAITING   not fenced, or in doubt; nothing of it is delivered. Leaves by `recover`.
-    RECOVERING  its recovery runs: the fence, then where the chain stands.
     SEALING   fenced, state read from what is committed; batches and heartbeats, one transaction at a time.
     STOPPED   what is committed contradicts itself, or the clocks do; a person must look.
 
@@ -20,21 +19,23 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 from prometheus_client import Counter
 
-from kafkaio.group import Polled, RawConsumer
-from kafkaio.reader import PartitionReader
-from kafkaio.transaction import ClockError, Ends, FencedError, HangingError, Placement, Progress
+from kafkaio.group import Polled
+from kafkaio.transaction import ClockError, FencedError, HangingError, Placement, Progress
 from processors.chain import ChainHead
-from processors.pipeline import ChainState, Pipeline
+from processors.pipeline import ChainState
 from processors.records import Batch, Outputs, RawRecord
-from processors.recovery import Places, Topics, chain_of, read_state
+from processors.recovery import Places, chain_of, read_state
 from schemas.catalogue import transactional_prefix
 from schemas.settings import Settings
 from sealtrail.errors import ConfigError, EvidenceError, SealtrailError, TransientError
+
+if TYPE_CHECKING:
+    from processors.sealer import Sealer
 
 MAX_BATCH_BYTES = 16 << 20  # of raw values a transaction; bounds what its outputs need
 CONFIGURATION_WAIT_S = 5.0  # what a person must mend need not be asked for each second
@@ -54,7 +55,6 @@ class Phase(Enum):
     """See the module."""
 
     WAITING = "waiting"
-    RECOVERING = "recovering"
     SEALING = "sealing"
     STOPPED = "stopped"
 
@@ -78,96 +78,19 @@ class Committer(Protocol):
 Fence = Callable[[Settings, str], Committer]
 
 
-class Surroundings(Protocol):
-    """What a chain asks of the sealer that it lives in."""
-
-    settings: Settings
-    pipeline: Pipeline
-    topics: Topics
-    ends: Ends
-    reader: PartitionReader  # of the loop's own thread
-    consumer: RawConsumer
-    fence: Fence
-    proven: bool
-    now_us: Callable[[], int]
-    monotonic: Callable[[], float]
-
-    def places(self, chain: str, partition: int) -> Places:
-        """Where a chain is written."""
-
-    def partitions(self) -> int:
-        """How many partitions the raw topic has."""
-
-    def interval_s(self) -> float:
-        """Seconds from the beginning of a chain's transaction to that of its next one, unless a batch is full before."""
-
-    def pause(self, partition: int) -> None:
-        """Deliver nothing of a partition until it is started again."""
-
-
 @dataclass(frozen=True, slots=True)
 class _Transaction:
-    """What is being committed.
-
-    Attributes:
-        state: that it leads to.
-        resume_at: raw offset from which to deliver once it is committed; None: go on.
-    """
+    """What is being committed, and the state that it leads to."""
 
     state: ChainState
     outputs: Outputs
     records: Sequence[RawRecord]
-    resume_at: int | None = None
-
-
-class Recovery:
-    """The way from the fence to the head (design §6, steps 1 to 3).
-
-    Attributes:
-        producer, places, chain, topic_uuid, partitions, state: what was found; `state` is None for a chain without a seal.
-    """
-
-    def __init__(self, sealer: Surroundings, owner: Chain, partition: int) -> None:
-        self.owner = owner
-        self._sealer = sealer
-        self._partition = partition
-        self.producer: Committer | None = None
-        self.places: Places | None = None
-        self.state: ChainState | None = None
-        self.chain = ""
-        self.topic_uuid = b""
-        self.partitions = 0
-
-    def run(self, reader: PartitionReader) -> None:
-        """Raises TransientError to be tried again from the fence, ConfigError, and HeadError when a person must look."""
-        sealer, topics = self._sealer, self._sealer.topics
-        identifier = f"{transactional_prefix(sealer.settings.deployment)}{topics.raw}/{self._partition}"
-        # 1. Fence. From here no earlier owner of this chain can commit; a crash changes nothing.
-        self.producer = sealer.fence(sealer.settings, identifier)
-        self.chain = chain_of(sealer.settings, sealer.ends, topics, self._partition)
-        self.topic_uuid = sealer.ends.topic_uuid(topics.raw)
-        self.partitions = sealer.partitions()
-        self.places = sealer.places(self.chain, self._partition)
-        # 2. and 3. Wait, then read the head; see `recovery`. Nothing is written here, so a crash changes nothing.
-        committed = sealer.consumer.committed(self._partition)
-        try:
-            self.state = read_state(self.chain, self.places, sealer.ends, reader, committed)
-        except HangingError as error:
-            # What the fence should have aborted is aborted once more; then again from the fence.
-            _log.error("transaction left open by a broker", partition=self._partition, partitions=error.partitions)
-            self.producer.abort_on(error.partitions)
-            raise
-
-    def abandon(self) -> None:
-        """Nobody wants it any more."""
-        if self.producer is not None:
-            self.producer.discard()
 
 
 class Chain:
     """One raw partition on this process. All calls come from the sealer's thread."""
 
-    def __init__(self, sealer: Surroundings, partition: int) -> None:
+    def __init__(self, sealer: Sealer, partition: int) -> None:
         self._sealer = sealer
         self._partition = partition
         self._producer: Committer | None = None
@@ -268,32 +191,49 @@ class Chain:
         self._held = self._expired = False
         self.phase = Phase.WAITING
 
-    def recover(self) -> Recovery:
-        """From WAITING to RECOVERING: what is to be run, and then given to `recovered` or `unrecovered`."""
-        self.phase = Phase.RECOVERING
-        return Recovery(self._sealer, self, self._partition)
-
-    def recovered(self, found: Recovery, group: object) -> None:
-        """From RECOVERING to SEALING."""
-        self._producer, self._places, self._state = found.producer, found.places, found.state
-        self.phase = Phase.SEALING
-        if found.state is not None:
-            self._go_on()
-            return
-        # Once GENESIS is committed, a crash changes nothing: the next owner finds it as the head.
-        self._log.info("chain begins", chain=found.chain)
-        begun, now_us = ChainState(ChainHead(found.chain)), self._sealer.now_us()
-        genesis = self._sealer.pipeline.genesis(begun, now_us, found.topic_uuid, found.partitions)
-        self._begin(*genesis, group, resume_at=0)
-
-    def unrecovered(self, error: SealtrailError) -> None:
-        """From RECOVERING to WAITING, for another try later, or to STOPPED. Raises a ConfigError on."""
-        if isinstance(error, EvidenceError):
-            self._stop(error)
-        elif isinstance(error, TransientError):
+    def recover(self, group: object) -> None:
+        """From WAITING to SEALING, or why not: another try later, or STOPPED."""
+        sealer, topics = self._sealer, self._sealer.topics
+        identifier = f"{transactional_prefix(sealer.settings.deployment)}{topics.raw}/{self._partition}"
+        genesis = None
+        try:
+            # 1. Fence. From here no earlier owner of this chain can commit; a crash changes nothing.
+            self._producer = sealer.fence(sealer.settings, identifier)
+            chain = chain_of(sealer.settings, sealer.ends, topics, self._partition)
+            self._places = sealer.places(chain, self._partition)
+            # 2. and 3. Wait, then read the head; see `recovery`. Nothing is written here, so a crash changes nothing.
+            committed = sealer.consumer.committed(self._partition)
+            self._state = read_state(chain, self._places, sealer.ends, sealer.reader, committed)
+            if self._state is None:
+                begun = ChainState(ChainHead(chain))
+                uuid, count = sealer.ends.topic_uuid(topics.raw), sealer.partitions()
+                genesis = sealer.pipeline.genesis(begun, sealer.now_us(), uuid, count)
+        except HangingError as error:
+            self._log.error("transaction left open by a broker", partitions=error.partitions)
+            self._end_hanging(error)
+        except TransientError as error:
             self.reset("recovery", error)
+        except EvidenceError as error:
+            self._stop(error)
         else:
-            raise error
+            self.phase = Phase.SEALING
+            if genesis is None:
+                self._go_on()
+                return
+            # Once GENESIS is committed, a crash changes nothing: the next owner finds it as the head.
+            self._log.info("chain begins", chain=chain)
+            self._held = True
+            self._begin(*genesis, group)
+
+    def _end_hanging(self, error: HangingError) -> None:
+        """What the fence should have aborted is aborted once more; then again from the fence."""
+        try:
+            if self._producer is not None:
+                self._producer.abort_on(error.partitions)
+        except TransientError as again:
+            self.reset("recovery", again)
+        else:
+            self.reset("recovery", error)
 
     def reset(self, cause: str, error: SealtrailError, wait_s: float = 0.0) -> None:
         """Back to the fence: nothing in memory is trusted any more."""
@@ -323,16 +263,9 @@ class Chain:
         except Exception as error:  # no record, whatever it does to a step, may stop the next one
             self._halve(records, f"sealing raised {type(error).__name__}")
         else:
-            self._begin(state, outputs, group, records, None if records else log_start)
+            self._begin(state, outputs, group, records)
 
-    def _begin(
-        self,
-        state: ChainState,
-        outputs: Outputs,
-        group: object,
-        records: Sequence[RawRecord] = (),
-        resume_at: int | None = None,
-    ) -> None:
+    def _begin(self, state: ChainState, outputs: Outputs, group: object, records: Sequence[RawRecord] = ()) -> None:
         """Begin to commit outputs; until that has ended, the state that they lead to is nobody's."""
         places, producer = self._places, self._producer
         if places is None or producer is None:
@@ -344,7 +277,7 @@ class Chain:
             return
         progress = Progress(places.topics.raw, places.partition, state.head.next_offset, group)
         self._begun_at = self._sealer.monotonic()
-        self._under_way = _Transaction(state, outputs, records, resume_at)
+        self._under_way = _Transaction(state, outputs, records)
         try:
             producer.begin(_placements(places, outputs), progress, state.head.sealed_at_us // 1000)
         except SealtrailError as error:
@@ -376,7 +309,7 @@ class Chain:
         SUBJECT_KEYS.inc(len(outputs.subject_keys))
         for shape, count in outputs.leaks.items():
             LEAKS.labels(shape).inc(count)
-        if done.resume_at is not None or self._held:
+        if self._held:
             self._held = False
             self._go_on()
 
@@ -453,6 +386,7 @@ class Chain:
             self.reset("position", TransientError(problem))
             return
         self._log.warning("raw records expired unsealed", first=expected, count=start - expected)
+        self._held = True
         self._seal((), group, log_start=start)
 
     def _go_on(self) -> None:

@@ -32,7 +32,7 @@ from processors.recovery import Places, Topics
 from schemas.catalogue import topic_name
 from schemas.policy_files import PolicyFiles
 from schemas.settings import Settings
-from sealtrail.errors import ConfigError, SealtrailError, TransientError
+from sealtrail.errors import ConfigError, TransientError
 
 INTERVAL_S_PER_CHAIN = 0.0125  # between two transactions of whatever chains: 80 a second, a process
 LOOK_S = 0.004  # between two looks whether a transaction has ended
@@ -152,14 +152,7 @@ class Sealer:
         if not due:
             return
         with self._minding(min(due, key=lambda c: c.retry_at)) as chain:
-            recovery = chain.recover()
-            try:
-                recovery.run(self.reader)
-            except SealtrailError as error:
-                recovery.abandon()
-                chain.unrecovered(error)
-            else:
-                chain.recovered(recovery, group)
+            chain.recover(group)
 
     def _poll(self) -> Polled:
         """What came, after as long a wait as no chain minds. Nothing, while a chain has as much as it may have."""

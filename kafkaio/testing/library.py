@@ -49,11 +49,6 @@ class SimulatedLibrary:
         """As `Library`."""
         self._link.world.wait(seconds)
 
-    def within(self, limit_s: float, name: str, step: Callable[[], object]) -> bool:
-        """As `Library`: each simulated step keeps its own time-out."""
-        step()
-        return True
-
     def worker(self, name: str) -> Worker:
         """As `Library`."""
         return SimulatedWorker(self._link)

@@ -9,11 +9,10 @@ from typing import Any
 from unittest.mock import patch
 
 from kafkaio.library import Library
-from kafkaio.reader import PartitionReader
 from kafkaio.testing import SimulatedLibrary
 from kafkaio.transaction import ChainProducer, Ends, Placement, Progress
 from processors import chain_loop, recovery
-from processors.chain_loop import Chain, Recovery
+from processors.chain_loop import Chain
 from processors.pipeline import ChainState
 from schemas.settings import Settings
 from tests.simulate import simulation
@@ -75,7 +74,7 @@ def _remembered(causes: frozenset[str], after: bool) -> AbstractContextManager[N
 
     @contextmanager
     def planted() -> Iterator[None]:
-        begin, reset, run, read = Chain._begin, Chain.reset, Recovery.run, recovery.read_state
+        begin, reset, recover, read = Chain._begin, Chain.reset, Chain.recover, recovery.read_state
         tried: dict[Chain, ChainState] = {}
         kept: dict[Chain, ChainState] = {}
         recovering: list[Chain] = []
@@ -89,10 +88,10 @@ def _remembered(causes: frozenset[str], after: bool) -> AbstractContextManager[N
                 kept[self] = tried[self]
             reset(self, cause, *rest)
 
-        def noted_run(self: Recovery, reader: PartitionReader) -> None:
-            recovering.append(self.owner)
+        def noted_recover(self: Chain, group: object) -> None:
+            recovering.append(self)
             try:
-                run(self, reader)
+                recover(self, group)
             finally:
                 recovering.pop()
 
@@ -104,7 +103,7 @@ def _remembered(causes: frozenset[str], after: bool) -> AbstractContextManager[N
         with (
             patch.object(Chain, "_begin", remembering_begin),
             patch.object(Chain, "reset", remembering_reset),
-            patch.object(Recovery, "run", noted_run),
+            patch.object(Chain, "recover", noted_recover),
             patch.object(chain_loop, "read_state", from_memory),
         ):
             yield
