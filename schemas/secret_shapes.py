@@ -1,8 +1,9 @@
 """The shapes of secrets that the net knows, each with the published source of its form.
 
-`hint` is what a text of the shape cannot be without: short, and true of UTF-8 and of any bytes around it. `pattern` is the
-shape; its group 1, or without one all of it, is what must go. Both are RE2, over Latin-1 bytes. `check` decides what a
-pattern cannot: (text, start, end of what must go) to whether it is one.
+`hint` is what a text of the shape cannot be without: true of UTF-8 and of any bytes around it, in the syntax that
+`schemas.beginnings` reads, and with few states where it stands in long runs of digits or letters. `pattern` is the shape; its
+group 1, or without one all of it, is what must go. Both are RE2, over Latin-1 bytes. `check` decides what a pattern cannot:
+(text, start, end of what must go) to whether it is one.
 
 Specific shapes come before general ones: where two overlap, the first gives its name.
 
@@ -209,7 +210,7 @@ SHAPES: tuple[Shape, ...] = (
     ),
     Shape(
         "discord-token",
-        rb"[MNO][A-Za-z0-9_-]{22}[A-Za-z0-9_-]*\.[A-Za-z0-9_-]{6}\.",
+        rb"\.[A-Za-z0-9_-]{6}\.[A-Za-z0-9_-]{27}",  # from its dots on: what stands before them begins everywhere in base64
         rb"\b[MNO][A-Za-z0-9_-]{22,27}\.[A-Za-z0-9_-]{6}\.[A-Za-z0-9_-]{27,}",
         _is_snowflake,
     ),
@@ -232,7 +233,7 @@ SHAPES: tuple[Shape, ...] = (
     # Twilio docs, "API keys" (SK and 32 hex digits) and "Auth tokens" (32 hex digits, known by what stands before them).
     Shape(
         "twilio-key",
-        rb"SK[0-9a-f]{8}|(?i)twilio",
+        rb"SK[0-9a-f]{8}|(?i:twilio)",
         rb"\bSK[0-9a-f]{32}\b|"
         rb"(?i:twilio[a-z0-9 _.-]{0,30}(?:token|secret|key)[\"'\\]{0,2}\s{0,3}(?:is|[:=])\s{0,3}[\"'\\]{0,2})([0-9a-f]{32})\b",
     ),
@@ -309,14 +310,14 @@ SHAPES: tuple[Shape, ...] = (
     # Discover 16, 19; JCB 16; UnionPay 16, 19. In one piece, or in the groups that stand on the card.
     Shape(
         "card-number",
-        rb"[2-6][0-9]{3}[ -]?[0-9]{4}[ -]?[0-9]{4}",
+        rb"[0-9]{16}|[2-6][0-9]{3}(?: [0-9]{4}){3}|[2-6][0-9]{3}(?:-[0-9]{4}){3}",
         rb"(?:4[0-9]{3}|5[1-5][0-9]{2}|2(?:22[1-9]|2[3-9][0-9]|[3-6][0-9]{2}|7[01][0-9]|720)|6(?:011|4[4-9][0-9]|5[0-9]{2}|2[0-9]{2})|"
         rb"35(?:2[89]|[3-8][0-9]))(?:[0-9]{12}(?:[0-9]{3})?|(?: [0-9]{4}){3}(?: [0-9]{3}\b)?|(?:-[0-9]{4}){3}(?:-[0-9]{3}\b)?)",
         _is_card,
     ),
     Shape(
         "card-number",
-        rb"3[04-9][0-9]{2}[ -]?[0-9]{6}[ -]?[0-9]{4}",
+        rb"[0-9]{14}|3[04-9][0-9]{2} [0-9]{6} [0-9]{4}|3[04-9][0-9]{2}-[0-9]{6}-[0-9]{4}",
         rb"3[47][0-9]{2}(?:[0-9]{11}| [0-9]{6} [0-9]{5}|-[0-9]{6}-[0-9]{5})|"
         rb"3(?:0[0-59]|[689][0-9])[0-9](?:[0-9]{10}| [0-9]{6} [0-9]{4}|-[0-9]{6}-[0-9]{4})",
         _is_card,

@@ -30,6 +30,7 @@ from dataclasses import dataclass
 
 import re2
 
+from schemas.beginnings import Beginning, beginnings, fewest
 from schemas.secret_shapes import SHAPES
 
 MARK = "[secret:{}]"
@@ -85,7 +86,7 @@ def _hints() -> re2.Set:
     made = re2.Set.SearchSet(options)
     for shape in SHAPES:
         made.Add(shape.hint)
-    made.Add(b"|".join(sorted({re.escape(character.encode()[:2]) for character in _FOLDED})))
+    made.Add(b"|".join(re.escape(character.encode()) for character in _FOLDED))
     made.Compile()
     return made
 
@@ -114,6 +115,12 @@ os.register_at_fork(after_in_child=_after_fork)
 def suspicious(data: bytes) -> bool:
     """Whether some text within may hold a secret; False is certain. The texts stand in it as UTF-8, each in one piece."""
     return bool(_SET.Match(data))
+
+
+def text_beginnings() -> tuple[Beginning, ...]:
+    """A text in which `find` finds a secret has one of these somewhere; for a scan that is not RE2's."""
+    folded = {tuple(frozenset({byte}) for byte in character.encode()) for character in _FOLDED}
+    return fewest(folded.union(*(beginnings(shape.hint) for shape in SHAPES)))
 
 
 def may_hold_secret(data: bytes) -> bool:
