@@ -25,8 +25,9 @@ from pathlib import Path
 from confluent_kafka import Producer
 
 from bench.ground import Deployment, Ground
+from bench.peers.supply import drafts
 from bench.peers.watch import Figures
-from bench.sealing import record_of
+from bench.sealing import record_of, stated
 from infra import keys
 from infra.places import Places as Folders
 from kafkaio.client import client_config
@@ -59,6 +60,7 @@ LENGTHS = (10**4, 10**5, 10**6, 10**7)
 RUNS = (1, 10**3, 10**4, 10**5)
 LOGS = (10**3, 10**4, 10**5, 10**6)
 BATCH = 500  # records of a transaction
+EVENTS = 2000  # different ones
 FLUSH_S = 120.0
 RESTARTS = 3
 
@@ -69,6 +71,7 @@ class Sealing:
     def __init__(self, pipeline: Pipeline, speaker: Speaker) -> None:
         self._pipeline = pipeline
         self._speaker = speaker
+        self._events = stated(drafts(0.0, EVENTS))
         begun, _ = pipeline.seal_batch(fresh(), Batch(self._records(0, 10)), NOW_US)
         self._head = begun.head
         ((self._key, self._run),) = begun.runs.items()
@@ -100,7 +103,9 @@ class Sealing:
         return state, took / BATCH * 1e6, sum(map(len, outputs.archive)) / BATCH
 
     def _records(self, first: int, count: int) -> tuple[RawRecord, ...]:
-        return tuple(record_of(self._speaker, number)._replace(offset=number) for number in range(first, first + count))
+        return tuple(
+            record_of(self._speaker, number, self._events)._replace(offset=number) for number in range(first, first + count)
+        )
 
 
 def sealing(rounds: int) -> dict[str, dict[str, dict[str, float]]]:

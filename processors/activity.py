@@ -17,6 +17,7 @@ from typing import Any
 
 from processors.native import Acted, Passed
 from processors.sequence import RunState
+from schemas.encoder import encoder
 from schemas.locator import Located, symbols_at
 from schemas.registry import AUDIT_EVENT
 from sealtrail.avro import Codec
@@ -26,6 +27,7 @@ from sealtrail.session import Run
 MAX_ROWS = 4096
 
 ACTIVITY = Codec((resources.files("schemas") / "activity.avsc").read_text("utf-8"))
+_encode_body = encoder(ACTIVITY.text)
 _LISTS = ("emitters", "actors", "lineages", "leaks")
 
 
@@ -130,7 +132,8 @@ class Activity:
         rows = self._rows(runs)
         parts = [rows[start : start + MAX_ROWS] for start in range(0, len(rows), MAX_ROWS)] or [[]]
         return [
-            ACTIVITY.encode(
+            ACTIVITY.header
+            + _encode_body(
                 {
                     "chain": chain,
                     "first_seq": first_seq,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 from schemas.policy import retain_until
@@ -147,6 +148,7 @@ class ChainWriter:
         self._seq = head.seq
         self._prev = head.prev
         self._outputs = outputs
+        self._taking: dict[Route, tuple[list[bytes], ...]] = {}  # of them, those that take what has these routes
         self.writer = SealWriter(head.chain, self.sealed_at_us)
         self._random = random
         self.salts = b""
@@ -172,17 +174,17 @@ class ChainWriter:
         sign: bool = False,
     ) -> Plan:
         """For seals of one sort. `retain_ms`: from the moment of sealing on."""
+        taking = self._taking.get(routes)
+        if taking is None:
+            taking = self._taking[routes] = tuple(output for route, output in self._outputs.items() if routes & route)
         return Plan(
-            (
-                seal_words(kind, reason, log_class, routes, signed=False),
-                seal_words(kind, reason, log_class, routes, signed=True),
-            ),
+            _words(kind, reason, log_class, routes),
             sign,
             retain_until(self.sealed_at_us, retain_ms),
             self._sealer.scope_key(tenant, self._chain),
             policy,
             content_schema,
-            tuple(output for route, output in self._outputs.items() if routes & route),
+            taking,
         )
 
     def append(self, plan: Plan, event_id: bytes, content: bytes, source_offset: int, source_count: int) -> None:
@@ -237,3 +239,12 @@ class ChainWriter:
             output.append(value)
         self._prev = leaf
         self._seq = seq + 1
+
+
+@lru_cache(maxsize=1024)
+def _words(kind: Kind, reason: Reason, log_class: LogClass, routes: Route) -> tuple[bytes, bytes]:
+    """Of a seal that is not signed, and of one that is."""
+    return (
+        seal_words(kind, reason, log_class, routes, signed=False),
+        seal_words(kind, reason, log_class, routes, signed=True),
+    )

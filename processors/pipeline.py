@@ -156,7 +156,7 @@ class _BatchRun:
     def _stretches(self) -> Stretches | None:
         """Stretches of good records, where there is a native kernel."""
         quick, pipeline, chain = self._quick, self._p, self._state.head.chain
-        if quick.kernel is None or quick.native is None or self._unprocessable:
+        if quick.kernel is None or quick.native is None or quick.hints is None or self._unprocessable:
             return None
         steps = Steps(
             kernel=quick.kernel,
@@ -173,7 +173,7 @@ class _BatchRun:
             changed=self._changed,
             plan=lambda decision, tenant: self._event_plan(decision, tenant, AUDIT_EVENT),
         )
-        return Stretches(steps, quick.native)
+        return Stretches(steps, quick.native, quick.hints)
 
     def finish(self) -> tuple[ChainState, Outputs]:
         """The state after this batch, and the outputs in the order of the chain."""

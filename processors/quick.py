@@ -15,11 +15,12 @@ from typing import Self
 
 import structlog
 
-from processors.native import Kernel, NativeLocator
+from processors.native import Kernel, NativeHints, NativeLocator
 from schemas.locator import Located, Locator
 from schemas.policy import Decision, Policy
 from schemas.program import program
 from schemas.registry import AUDIT_EVENT, Registry
+from schemas.secrets import text_beginnings
 
 REMEMBERED = 4096  # decisions; a deployment has some tens of event names by tens of tenants
 ASKED = frozenset({"tenant", "event_name", "emitter.source"})  # what entitles, and whose keys are used
@@ -37,13 +38,16 @@ class Quick:
 
     Attributes:
         locate: of an event's bytes, what sealing needs; None: not good.
-        native: the same for the kernel; None: without it.
+        native: the same for the kernel; None: without it. hints: what secrets begin with, for the kernel.
     """
 
     def __init__(self, registry: Registry, region: str, policy: Policy, kernel: Kernel | None = None) -> None:
         self._registry = registry
         self._region = region
         self.kernel = kernel
+        self.hints: NativeHints | None = None
+        if kernel is not None:
+            self.hints = kernel.Hints(tuple(tuple(map(bytes, beginning)) for beginning in text_beginnings()))
         self._take_up(policy)
 
     def _take_up(self, policy: Policy) -> None:

@@ -18,14 +18,14 @@ from typing import NamedTuple, cast
 from processors.activity import Activity
 from processors.authenticate import Authenticate, Session
 from processors.chain import ChainWriter, Held, Plan
-from processors.native import HoleFound, Kernel, NativeLocator, Run
+from processors.native import HoleFound, Kernel, NativeHints, NativeLocator, Run
 from processors.quick import Quick
 from processors.records import RawRecord
 from processors.sequence import RunState, state_key
 from processors.tokens import Tokens
 from schemas.locator import Hole
 from schemas.policy import Decision
-from schemas.secrets import suspicious
+from schemas.secrets import find
 from sealtrail.emitters import CLOSE_EVENT
 from sealtrail.errors import TransientError
 from sealtrail.seal import SEAL, SEALED_EVENT
@@ -112,18 +112,19 @@ class Steps:
 class Stretches:
     """Those of one transaction."""
 
-    def __init__(self, steps: Steps, native: NativeLocator) -> None:
+    def __init__(self, steps: Steps, native: NativeLocator, hints: NativeHints) -> None:
         self._steps = steps
         writer = steps.writer
         # It holds the steps, which must not hold it: the collector does not see through it.
         self._sealing = steps.kernel.Sealing(
             native,
+            hints,
             _CLOSE,
             SEAL.header,
             SEALED_EVENT.header,
             writer.writer.sealed_at,
             writer.writer.chain,
-            suspicious,
+            _holds_secret,
             steps.run_of,
             steps.plan_of,
             steps.content_of,
@@ -147,3 +148,7 @@ class Stretches:
             steps.changed[key] = RunState(state.epoch, high_water, state.holes, state.closed)
             activity.heard(key, session.run, refused=False, count=events)
         return count
+
+
+def _holds_secret(text: bytes) -> bool:
+    return bool(find(text.decode()))

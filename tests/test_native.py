@@ -10,6 +10,7 @@ import tracemalloc
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -17,21 +18,25 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from processors.chain import Plan
-from processors.native import Kernel, NativeSealing, load
+from processors.native import Kernel, NativeHints, NativeSealing, load
 from processors.native.build import build
 from processors.records import Batch, RawRecord
+from schemas.beginnings import Beginning
 from schemas.contract import FLOAT_MAX
 from schemas.locator import Located
 from schemas.program import CLASS, PICKS, program, repeated_class
 from schemas.redact import mask
 from schemas.registry import AUDIT_EVENT, Registry
+from schemas.secrets import find, text_beginnings
 from sealtrail.avro import HEADER_SIZE, Codec
 from sealtrail.errors import ConfigError
 from sealtrail.seal import SEAL, SEALED_EVENT
 from sealtrail.session import RUN_SESSION
 from sealtrail.token import FieldCipher
+from tests.leaks.forms import Form, made
 from tests.locators import Both
 from tests.strategies import GITHUB, encodings, events, github_extensions, minimal_event, schema_pairs, values_of
+from tests.test_beginnings import stands_in
 from tests.test_contract import full_event
 from tests.test_locator import ASKED, PERSON, REGION, REGISTRY, SCHEMA, WALK_PEOPLE, WITH_PEOPLE, redacted
 from tests.test_pipeline import MESSAGE, NOW_US, TOPIC, Speaker, World, at, fresh, made_world
@@ -50,6 +55,9 @@ def _kernel() -> Kernel:
 KERNEL = _kernel()
 BOTH = Both(KERNEL, REGISTRY, REGION, ASKED)
 FEW = Both(KERNEL, REGISTRY, REGION, ("tenant", "event_name"))
+HINTS = KERNEL.Hints(tuple(tuple(map(bytes, beginning)) for beginning in text_beginnings()))
+FORMS = made(Random(12))
+ANY_TEXT = KERNEL.Hints(((bytes(range(256)),) * 2,))
 PEOPLE = Both(KERNEL, REGISTRY, REGION, ASKED, WITH_PEOPLE)
 
 
@@ -281,7 +289,9 @@ def source(world: World) -> Speaker:
 class Driven:
     """A `Sealing` whose calls a test may bend; the rest as the pipeline has it."""
 
-    def __init__(self, source: Speaker, *, signs: bool = False, **calls: Callable[..., Any]) -> None:
+    def __init__(
+        self, source: Speaker, hints: NativeHints = ANY_TEXT, /, *, signs: bool = False, **calls: Callable[..., Any]
+    ) -> None:
         self.output: list[bytes] = []
         self.asked: list[str] = []
         run = source.run.run
@@ -299,7 +309,7 @@ class Driven:
         self.plan = Plan((words, words), False, 0, bytes(32), bytes(32), bytes(32), (self.output,))
         self.sort: object = self._plan(sign=signs)
         given: dict[str, Callable[..., Any]] = {
-            "suspicious": lambda data: False,
+            "secret": lambda text: False,
             "run": lambda header: (self.session, 0, source),
             "plan": lambda key, value: self.sort,
             "content": lambda value, *_: value + b"!",
@@ -309,7 +319,7 @@ class Driven:
         }
         bent = {name: self._told(name, calls.get(name, call)) for name, call in given.items()}
         self.sealing: NativeSealing = KERNEL.Sealing(
-            FEW.native, b"emitter.close", SEAL.header, SEALED_EVENT.header, b"\x02", b"\x06abc", *bent.values()
+            FEW.native, hints, b"emitter.close", SEAL.header, SEALED_EVENT.header, b"\x02", b"\x06abc", *bent.values()
         )
 
     def _plan(self, **changes: Any) -> object:
@@ -364,16 +374,56 @@ def test_what_flush_attest_and_random_raise_is_passed_on(source: Speaker) -> Non
         with pytest.raises(ZeroDivisionError):
             driven.take(records)
         assert driven.asked[-1] == name
-    assert Driven(source, suspicious=raising).take(good(source)) is None  # asked again in Python, and heard of there
+    assert Driven(source, secret=raising).take(good(source)) is None  # asked again in Python, and heard of there
     with pytest.raises(KeyboardInterrupt):
-        Driven(source, suspicious=interrupted).take(good(source))
+        Driven(source, secret=interrupted).take(good(source))
+
+
+def test_python_is_asked_of_a_secret_only_in_texts_that_have_a_hint(source: Speaker) -> None:
+    asked: list[bytes] = []
+
+    def secret(text: bytes) -> bool:
+        asked.append(text)
+        return text == b"xx-bad"
+
+    hints = KERNEL.Hints(((b"x", b"xy", b"-"),))
+    for ticket, expected in (("T-1", 1), ("xy-1", 1), ("x-xx", 1), ("xx-bad", None)):
+        taken = Driven(source, hints, secret=secret).take(good(source, 1, ticket=ticket))
+        assert (taken and taken[0]) == expected
+    assert asked == [b"xy-1", b"xx-bad"]
+
+
+places = st.lists(st.frozensets(st.sampled_from(b"abc\x00\xff"), min_size=1), min_size=2, max_size=4).map(tuple)
+
+
+@given(st.lists(places, max_size=6), st.lists(st.lists(st.sampled_from(b"abcd\x00\xff"), max_size=12).map(bytes), max_size=8))
+def test_hints_stand_where_they_stand(beginnings: list[Beginning], data: list[bytes]) -> None:
+    hints = KERNEL.Hints(tuple(tuple(map(bytes, one)) for one in beginnings))
+    for text in data:
+        assert hints.stand_in(text) == stands_in(text, tuple(beginnings))
+
+
+@given(st.sampled_from(FORMS), st.text(max_size=20), st.text(max_size=20))
+def test_a_text_with_a_secret_has_a_hint(form: Form, before: str, after: str) -> None:
+    text = before + form.text + after
+    assert HINTS.stand_in(text.encode()) or not find(text)
+
+
+@pytest.mark.parametrize(
+    "wrong", [None, [], (b"ab",), ((b"a",),), ((),), ((b"a", "b"),), ((b"a",) * 65,), ((b"a", b"b"),) * 4097, (("a", b"b"),)]
+)
+def test_hints_of_another_form_are_refused(wrong: Any) -> None:
+    with pytest.raises((TypeError, ValueError)):
+        KERNEL.Hints(wrong)
+    with pytest.raises(TypeError):
+        HINTS.stand_in("text")  # type: ignore[arg-type]
 
 
 def test_answers_that_are_none_leave_the_record_to_python(source: Speaker) -> None:
     for name in ("run", "plan", "content"):
         nothing: Any = {name: lambda *_: None}
         assert Driven(source, **nothing).take(with_token(source)) is None
-    assert Driven(source, suspicious=lambda _: True).take(good(source)) is None
+    assert Driven(source, secret=lambda _: True).take(good(source)) is None
 
 
 @pytest.mark.parametrize(
@@ -409,11 +459,11 @@ def test_headers_may_be_a_list_that_a_call_changes(source: Speaker) -> None:
             record.headers.clear()  # type: ignore[attr-defined]
         return False
 
-    assert Driven(source, suspicious=clear).take(tuple(records))[0] == 1  # the next one has none
+    assert Driven(source, secret=clear).take(tuple(records))[0] == 1  # the next one has none
 
 
 def test_a_stretch_within_a_stretch_is_refused(source: Speaker) -> None:
-    driven = Driven(source, suspicious=lambda _: driven.take(good(source)))
+    driven = Driven(source, secret=lambda _: driven.take(good(source)))
     assert driven.take(good(source)) is None
     driven = Driven(source, flush=lambda: driven.take(good(source)))
     with pytest.raises(RuntimeError, match="while it runs"):
@@ -452,7 +502,7 @@ def test_parts_of_another_size_are_refused(source: Speaker) -> None:
     with pytest.raises(ValueError, match="time"):
         KERNEL.Session(b"", b"", b"", b"", b"", b"", 0, 1 << 60)
     with pytest.raises(ValueError, match="too long"):
-        KERNEL.Sealing(BOTH.native, b"", b"", b"", b"", bytes(2000), bool, str, str, str, str, str, str)  # type: ignore[arg-type]
+        KERNEL.Sealing(BOTH.native, ANY_TEXT, b"", b"", b"", b"", bytes(2000), bool, str, str, str, str, str, str)  # type: ignore[arg-type]
 
 
 # -- whole batches
@@ -513,7 +563,7 @@ def test_errors_leave_nothing_in_memory(source: Speaker) -> None:
         raise ZeroDivisionError
 
     def once() -> None:
-        for name in ("flush", "attest", "random", "run", "plan", "content", "suspicious"):
+        for name in ("flush", "attest", "random", "run", "plan", "content", "secret"):
             for call in (raising, lambda *_: 7, lambda *_: None):
                 driven = Driven(source, signs=True, **{name: call})
                 with suppress(ZeroDivisionError, TypeError, ValueError):

@@ -53,6 +53,13 @@ class NativeLocator(Protocol):
         """The fields of `Located`, the key as bytes, holes as tuples; None: for the oracle. The secret scan is the caller's."""
 
 
+class NativeHints(Protocol):
+    """What secrets begin with (`schemas.beginnings`). Any thread may call."""
+
+    def stand_in(self, text: bytes, /) -> bool:
+        """Whether one of them is somewhere in the text."""
+
+
 class NativeSealing(Protocol):
     """The good case of one transaction of a chain. One thread."""
 
@@ -75,6 +82,9 @@ class Kernel(Protocol):
         self, header: bytes, most: int, region: bytes, open_: bytes, system: int, none: int, program: tuple[Operation, ...], /
     ) -> NativeLocator:
         """As the fields of `Program`. Raises ValueError or TypeError: no program."""
+
+    def Hints(self, beginnings: tuple[tuple[bytes, ...], ...], /) -> NativeHints:  # noqa: N802
+        """By place, the bytes that may stand there; two places at least. Raises ValueError or TypeError."""
 
     def Session(  # noqa: N802
         self,
@@ -108,12 +118,13 @@ class Kernel(Protocol):
     def Sealing(  # noqa: N802
         self,
         locator: NativeLocator,
+        hints: NativeHints,
         close: bytes,
         seal_header: bytes,
         event_header: bytes,
         sealed_at: bytes,
         chain: bytes,
-        suspicious: Callable[[bytes], bool],
+        secret: Callable[[bytes], bool],
         run: Callable[[bytes], Run | None],
         plan: Callable[[bytes, bytes], object | None],
         content: Callable[[bytes, object, bytes, bytes, int, list[HoleFound]], bytes | None],
@@ -127,7 +138,7 @@ class Kernel(Protocol):
         Args:
             close: an event name that is never good.
             seal_header, event_header: single-object headers; sealed_at, chain: as they stand in a seal, its length before it.
-            suspicious: whether an event's bytes may hold a secret.
+            secret: whether a text of an event holds one; asked where a hint stands in it.
             run: of a session's header; None: not known, not here, or without a state.
             plan: of a key and an event that has it; None: for the oracle.
             content: with tokens: event, what its run is known by, tenant, event id, number, holes; None: for the oracle.

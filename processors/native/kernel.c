@@ -225,13 +225,14 @@ typedef struct {
     text where, texts[TEXTS], subjects[MAX_SUBJECTS];
     int64_t numbers[PICKS];
     uint32_t has; /* bit by pick */
-    buffer key, holes;
+    buffer key, holes, spans; /* spans: its texts, in order */
 } event;
 
 static void event_free(event *self)
 {
     PyMem_Free(self->key.data);
     PyMem_Free(self->holes.data);
+    PyMem_Free(self->spans.data);
 }
 
 static int equals(text one, const char *other, size_t size)
@@ -461,6 +462,8 @@ static int read_leaf(event *e, operation *o)
         if (o->code != ENCRYPTED && o->subject >= 0)
             e->subjects[o->subject] = value;
         pick_text(e, o, value);
+        if (put(&e->spans, &value, sizeof value) < 0)
+            return FAIL;
         break;
     }
     case ENUM:
@@ -605,7 +608,7 @@ static int walk(Locator *self, event *e, uint32_t from, uint32_t to)
     return GOOD;
 }
 
-/* As schemas.locator's function, but for the secret scan. The event's buffers are used again. */
+/* As schemas.locator's function, but for the secret scan, for which it gives the texts. The event's buffers are used again. */
 static int locate(Locator *self, event *e, PyObject *data)
 {
     Py_ssize_t size = PyBytes_GET_SIZE(data), header = PyBytes_GET_SIZE(self->header);
@@ -616,7 +619,7 @@ static int locate(Locator *self, event *e, PyObject *data)
     if (memcmp(e->base, PyBytes_AS_STRING(self->header), (size_t)header) != 0)
         return SLOW;
     e->at += header;
-    e->key.size = e->holes.size = 0;
+    e->key.size = e->holes.size = e->spans.size = 0;
     e->has = 0;
     e->where = (text){NULL, 0};
     memset(e->subjects, 0, sizeof e->subjects);
@@ -1028,6 +1031,152 @@ static PyTypeObject LocatorType = {
     .tp_methods = locator_methods,
 };
 
+/* -- what secrets begin with: schemas.beginnings */
+
+#define MAX_BEGINNINGS 4096
+#define MAX_BEGINNING 64 /* bytes */
+
+typedef uint64_t byte_set[4];
+
+typedef struct {
+    uint32_t from, size; /* places among the sets */
+} beginning;
+
+typedef struct {
+    PyObject_HEAD
+    uint64_t pairs[1024];     /* two bytes that some beginning may have in front */
+    uint32_t starts[257];     /* by first byte: where in `order` its beginnings are */
+    buffer order, beginnings, sets;
+} Hints;
+
+static int has_byte(const byte_set set, unsigned char c)
+{
+    return set[c >> 6] >> (c & 63) & 1;
+}
+
+/* Whether one of the beginnings is somewhere in the text. */
+static int is_hinted(const Hints *self, text value)
+{
+    const beginning *all = (const beginning *)(const void *)self->beginnings.data;
+    const uint32_t *order = (const uint32_t *)(const void *)self->order.data;
+    const byte_set *sets = (const byte_set *)(const void *)self->sets.data;
+    for (size_t i = 0; i + 1 < value.size; i++) {
+        const unsigned char *at = value.at + i;
+        unsigned pair = (unsigned)at[0] << 8 | at[1];
+        if (!(self->pairs[pair >> 6] >> (pair & 63) & 1))
+            continue;
+        for (uint32_t k = self->starts[at[0]]; k < self->starts[at[0] + 1]; k++) {
+            const beginning *b = &all[order[k]];
+            uint32_t same = 1;
+            if (b->size > value.size - i)
+                continue;
+            while (same < b->size && has_byte(sets[b->from + same], at[same]))
+                same++;
+            if (same == b->size)
+                return 1;
+        }
+    }
+    return 0;
+}
+
+static void hints_dealloc(Hints *self)
+{
+    PyMem_Free(self->order.data);
+    PyMem_Free(self->beginnings.data);
+    PyMem_Free(self->sets.data);
+    Py_TYPE(self)->tp_free((PyObject *)self);
+}
+
+static int add_beginning(Hints *self, PyObject *given)
+{
+    if (!PyTuple_Check(given) || PyTuple_GET_SIZE(given) < 2 || PyTuple_GET_SIZE(given) > MAX_BEGINNING) {
+        PyErr_SetString(PyExc_ValueError, "a beginning is a tuple of two places or more");
+        return -1;
+    }
+    beginning made = {(uint32_t)(self->sets.size / sizeof(byte_set)), (uint32_t)PyTuple_GET_SIZE(given)};
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(given); i++) {
+        PyObject *members = PyTuple_GET_ITEM(given, i);
+        byte_set set = {0};
+        if (!PyBytes_CheckExact(members)) {
+            PyErr_SetString(PyExc_TypeError, "the members of a place are bytes");
+            return -1;
+        }
+        for (Py_ssize_t k = 0; k < PyBytes_GET_SIZE(members); k++) {
+            unsigned char c = (unsigned char)PyBytes_AS_STRING(members)[k];
+            set[c >> 6] |= (uint64_t)1 << (c & 63);
+        }
+        if (put(&self->sets, set, sizeof set) < 0)
+            return -1;
+    }
+    return put(&self->beginnings, &made, sizeof made);
+}
+
+/* What finds a beginning by its first byte, and by its first two. */
+static int index_beginnings(Hints *self)
+{
+    const byte_set *sets = (const byte_set *)(const void *)self->sets.data;
+    for (unsigned first = 0; first < 256; first++) {
+        self->starts[first] = (uint32_t)(self->order.size / sizeof(uint32_t));
+        for (uint32_t k = 0; k < self->beginnings.size / sizeof(beginning); k++) {
+            const beginning *b = (const beginning *)(const void *)self->beginnings.data + k;
+            if (!has_byte(sets[b->from], (unsigned char)first))
+                continue;
+            if (put(&self->order, &k, sizeof k) < 0)
+                return -1;
+            for (unsigned second = 0; second < 256; second++)
+                if (has_byte(sets[b->from + 1], (unsigned char)second))
+                    self->pairs[(first << 8 | second) >> 6] |= (uint64_t)1 << (second & 63);
+        }
+    }
+    self->starts[256] = (uint32_t)(self->order.size / sizeof(uint32_t));
+    return 0;
+}
+
+static PyObject *hints_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(kwargs))
+{
+    PyObject *given;
+    if (!PyArg_ParseTuple(args, "O!", &PyTuple_Type, &given))
+        return NULL;
+    if (PyTuple_GET_SIZE(given) > MAX_BEGINNINGS) {
+        PyErr_SetString(PyExc_ValueError, "too many beginnings");
+        return NULL;
+    }
+    Hints *self = (Hints *)type->tp_alloc(type, 0);
+    if (self == NULL)
+        return NULL;
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(given); i++)
+        if (add_beginning(self, PyTuple_GET_ITEM(given, i)) < 0) {
+            Py_DECREF(self);
+            return NULL;
+        }
+    if (index_beginnings(self) < 0) {
+        Py_DECREF(self);
+        return NULL;
+    }
+    return (PyObject *)self;
+}
+
+static PyObject *hints_stand_in(Hints *self, PyObject *data)
+{
+    if (!PyBytes_CheckExact(data)) {
+        PyErr_SetString(PyExc_TypeError, "bytes are due");
+        return NULL;
+    }
+    text value = {(const unsigned char *)PyBytes_AS_STRING(data), (size_t)PyBytes_GET_SIZE(data)};
+    return PyBool_FromLong(is_hinted(self, value));
+}
+
+static PyMethodDef hints_methods[] = {{"stand_in", (PyCFunction)hints_stand_in, METH_O, NULL}, {NULL, NULL, 0, NULL}};
+
+static PyTypeObject HintsType = {
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "processors.native._kernel.Hints",
+    .tp_basicsize = sizeof(Hints),
+    .tp_flags = Py_TPFLAGS_DEFAULT,
+    .tp_new = hints_new,
+    .tp_dealloc = (destructor)hints_dealloc,
+    .tp_methods = hints_methods,
+};
+
 /* -- a run's session */
 
 typedef struct {
@@ -1174,8 +1323,9 @@ static PyTypeObject PlanType = {
 typedef struct {
     PyObject_HEAD
     Locator *locator;
+    Hints *hints;
     PyObject *close, *seal_header, *event_header, *sealed_at, *chain;
-    PyObject *suspicious, *run, *plan, *content, *attest, *flush, *random; /* calls; see processors/native/__init__.py */
+    PyObject *secret, *run, *plan, *content, *attest, *flush, *random; /* calls; see processors/native/__init__.py */
     PyObject *plans;      /* by key: a Plan, or None */
     unsigned char *seal;  /* the seal that is being made */
     int busy;
@@ -1605,11 +1755,19 @@ static int find_plan(stretch *s, const event *e, PyObject *value, Plan **plan)
     return GOOD;
 }
 
-static int is_suspicious(stretch *s, PyObject *value)
+/* Whether a text of the event holds a secret: Python is asked about those that have a hint. */
+static int has_secret(stretch *s)
 {
-    PyObject *answer = PyObject_CallFunctionObjArgs(s->sealing->suspicious, value, NULL);
-    int outcome = answer == NULL ? -1 : PyObject_IsTrue(answer);
-    Py_XDECREF(answer);
+    int outcome = 0;
+    const event *e = &s->event;
+    for (size_t i = 0; outcome == 0 && i < e->spans.size / sizeof(text); i++) {
+        text value = ((const text *)(const void *)e->spans.data)[i];
+        if (!is_hinted(s->sealing->hints, value))
+            continue;
+        PyObject *answer = PyObject_CallFunction(s->sealing->secret, "y#", (const char *)value.at, (Py_ssize_t)value.size);
+        outcome = answer == NULL ? -1 : PyObject_IsTrue(answer);
+        Py_XDECREF(answer);
+    }
     return outcome;
 }
 
@@ -1679,7 +1837,7 @@ static int take_value(stretch *s, PyObject *key, PyObject *value, PyObject *head
     if (!is_authentic(run_at(s, index)->session, e, key, value, mac, ms) ||
         e->numbers[SEQ] - 1 != run_at(s, index)->high_water)
         return SLOW;
-    outcome = is_suspicious(s, value);
+    outcome = has_secret(s);
     if (outcome != 0) {
         if (outcome < 0 && !PyErr_ExceptionMatches(PyExc_Exception))
             return FAIL;
@@ -1778,7 +1936,7 @@ static PyObject *sealing_take(Sealing *self, PyObject *args)
 
 static int sealing_traverse(Sealing *self, visitproc visit, void *arg)
 {
-    Py_VISIT(self->suspicious);
+    Py_VISIT(self->secret);
     Py_VISIT(self->run);
     Py_VISIT(self->plan);
     Py_VISIT(self->content);
@@ -1794,8 +1952,8 @@ static void sealing_dealloc(Sealing *self)
 {
     PyObject_GC_UnTrack(self);
     PyObject *parts[] = {
-        (PyObject *)self->locator, self->close, self->seal_header, self->event_header, self->sealed_at, self->chain,
-        self->suspicious, self->run, self->plan, self->content, self->attest, self->flush, self->random, self->plans};
+        (PyObject *)self->locator, (PyObject *)self->hints, self->close, self->seal_header, self->event_header, self->sealed_at,
+        self->chain, self->secret, self->run, self->plan, self->content, self->attest, self->flush, self->random, self->plans};
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
         Py_XDECREF(parts[i]);
     PyMem_Free(self->seal);
@@ -1804,11 +1962,11 @@ static void sealing_dealloc(Sealing *self)
 
 static PyObject *sealing_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(kwargs))
 {
-    PyObject *locator, *close, *seal_header, *event_header, *sealed_at, *chain;
-    PyObject *suspicious, *run_, *plan, *content, *attest, *flush, *random;
+    PyObject *locator, *hints, *close, *seal_header, *event_header, *sealed_at, *chain;
+    PyObject *secret, *run_, *plan, *content, *attest, *flush, *random;
     if (!PyArg_ParseTuple(
-            args, "O!SSSSSOOOOOOO", &LocatorType, &locator, &close, &seal_header, &event_header, &sealed_at, &chain,
-            &suspicious, &run_, &plan, &content, &attest, &flush, &random))
+            args, "O!O!SSSSSOOOOOOO", &LocatorType, &locator, &HintsType, &hints, &close, &seal_header, &event_header,
+            &sealed_at, &chain, &secret, &run_, &plan, &content, &attest, &flush, &random))
         return NULL;
     if (PyBytes_GET_SIZE(chain) > MAX_CHAIN || PyBytes_GET_SIZE(sealed_at) > MAX_NUMBER_SIZE ||
         PyBytes_GET_SIZE(seal_header) > DIGEST_SIZE || PyBytes_GET_SIZE(event_header) > DIGEST_SIZE) {
@@ -1819,12 +1977,13 @@ static PyObject *sealing_new(PyTypeObject *type, PyObject *args, PyObject *Py_UN
     if (self == NULL)
         return NULL;
     self->locator = (Locator *)Py_NewRef(locator);
+    self->hints = (Hints *)Py_NewRef(hints);
     self->close = Py_NewRef(close);
     self->seal_header = Py_NewRef(seal_header);
     self->event_header = Py_NewRef(event_header);
     self->sealed_at = Py_NewRef(sealed_at);
     self->chain = Py_NewRef(chain);
-    self->suspicious = Py_NewRef(suspicious);
+    self->secret = Py_NewRef(secret);
     self->run = Py_NewRef(run_);
     self->plan = Py_NewRef(plan);
     self->content = Py_NewRef(content);
@@ -1881,7 +2040,7 @@ static struct PyModuleDef kernel_module = {
 
 PyMODINIT_FUNC PyInit__kernel(void)
 {
-    static PyTypeObject *const types[] = {&LocatorType, &SessionType, &PlanType, &SealingType};
+    static PyTypeObject *const types[] = {&LocatorType, &HintsType, &SessionType, &PlanType, &SealingType};
     if (load_sha() < 0)
         return NULL;
     PyObject *module = PyModule_Create(&kernel_module);
