@@ -21,6 +21,7 @@ from tests.campaign.lines import Ledger, summary
 from tests.campaign.plan import Counts, plan, shard_of
 from tests.campaign.shard import run
 
+SWITCH_S = 0.0002  # every byte between sealers and brokers waits for the relays' thread, which shares this process
 FOLDER = Path(".sealtrail-faults")
 
 
@@ -38,6 +39,7 @@ def main() -> int:
     if not 1 <= shard <= shards:
         parser.error("--shard: k/n with k from 1 to n")
     report = Reporter()
+    sys.setswitchinterval(SWITCH_S)
     try:
         ledger = Ledger(given.state or FOLDER / time.strftime("%Y%m%d-%H%M%S"))
         counts = Counts(given.kills, given.zombies, given.rebalances, given.network, given.brokers)

@@ -16,6 +16,7 @@ import ssl
 import struct
 import threading
 import time
+from bisect import bisect_left
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -160,8 +161,9 @@ class Relays:
         self._loop.call_soon_threadsafe(end)
 
     def since(self, at: float) -> list[Answered]:
-        """What was answered from then on, in order."""
-        return [answer for answer in list(self.answered) if answer.at >= at]
+        """What was answered from then on, in order; asked often, of a list that grows all the time."""
+        answered = self.answered
+        return answered[bisect_left(answered, at, hi=len(answered), key=lambda answer: answer.at) :]
 
     # -- in the relays' thread
 
