@@ -20,7 +20,7 @@ from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Me
 from kafkaio.client import classify, client_config
 from kafkaio.library import LIBRDKAFKA, Library
 from kafkaio.reader import silent_logger
-from kafkaio.record import RawRecord
+from kafkaio.record import Headers, RawRecord
 from schemas.settings import Settings
 
 SESSION_TIMEOUT_MS = 10_000  # a dead sealer's partitions move after this
@@ -32,6 +32,7 @@ _NO_RIGHT = (KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError.TOPIC_AUTHORIZATI
 # The library returns a result *and* leaves the UnicodeDecodeError of a name set. A call written in Python may not notice,
 # and the error then comes up wherever the interpreter looks next; a call from C is checked and raises here.
 _ask_headers = methodcaller("headers")
+_record: Callable[[type[RawRecord], tuple[int, bytes, bytes, Headers, int]], RawRecord] = tuple.__new__
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,15 +108,17 @@ class RawConsumer:
         for message in found:
             cause = message.error()
             if cause is None:
-                self.last_error = ""
                 partition = message.partition()
-                record = RawRecord(
-                    message.offset(), message.key() or b"", message.value() or b"", _headers(message), message.timestamp()[1]
+                # Without the call in Python that a named tuple's own constructor is.
+                record = _record(
+                    RawRecord,
+                    (message.offset(), message.key() or b"", message.value() or b"", _headers(message), message.timestamp()[1]),
                 )
                 try:
                     records[partition].append(record)
                 except KeyError:
                     records[partition] = [record]
+                    self.last_error = ""
             elif cause.code() in _OUT_OF_RANGE:
                 gone.add(message.partition())
             elif cause.code() in _NO_RIGHT:
@@ -181,7 +184,7 @@ def _fetching_ended(error: KafkaException) -> bool:
     return isinstance(cause, KafkaError) and cause.code() == KafkaError._STATE
 
 
-def _headers(message: Message) -> tuple[tuple[str, bytes], ...]:
+def _headers(message: Message) -> Headers:
     """None of a record of which one has a name that is not UTF-8: the library raises SystemError, and cannot show the rest.
 
     Such a record has no session and no MAC then, so it is refused like any other that is not authentic.
@@ -190,4 +193,7 @@ def _headers(message: Message) -> tuple[tuple[str, bytes], ...]:
         found: Any = _ask_headers(message) or ()  # the library's hint allows a dict; a consumer's is a list of pairs
     except (SystemError, UnicodeDecodeError):
         return ()
-    return tuple((name, value or b"") for name, value in found)
+    for _, value in found:
+        if value is None:
+            return tuple((name, value or b"") for name, value in found)
+    return tuple(found)

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import repeat
 from threading import Lock
 from typing import Any
 
@@ -72,11 +73,20 @@ class ClockError(SealtrailError):
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Values for one partition of one topic, in order; keys only for compacted topics."""
+    """Values for one partition of one topic, in order.
+
+    Attributes:
+        keys: as many, of a compacted topic; empty: none has one.
+    """
 
     topic: str
     partition: int
-    records: Sequence[tuple[bytes | None, bytes]]
+    values: Sequence[bytes]
+    keys: Sequence[bytes] = ()
+
+    def records(self) -> Iterator[tuple[bytes | None, bytes]]:
+        """Keys and values."""
+        return zip(self.keys or repeat(None, len(self.values)), self.values, strict=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,20 +232,27 @@ class ChainProducer:
             self._producer.poll(0)
 
     def _write(self, placement: Placement, appended: _Appended) -> None:
-        last = len(placement.records) - 1
-        for index, (key, value) in enumerate(placement.records):
-            while True:
-                try:
-                    self._producer.produce(
-                        placement.topic,
-                        value,
-                        key,
-                        placement.partition,
-                        on_delivery=appended if index == last or len(value) >= REFUSABLE else None,
-                    )
-                    break
-                except BufferError:
-                    self._producer.poll(0.05)
+        """Two calls a record are a large part of what a record costs: so nothing here is done for each that need not be."""
+        produce, topic, partition = self._producer.produce, placement.topic, placement.partition
+        left = len(placement.values)
+        for key, value in placement.records():
+            left -= 1
+            try:
+                if left and len(value) < REFUSABLE:
+                    produce(topic, value, key, partition)
+                else:
+                    produce(topic, value, key, partition, on_delivery=appended)
+            except BufferError:
+                self._write_late(placement, left, appended)
+
+    def _write_late(self, placement: Placement, left: int, appended: _Appended) -> None:
+        """The record that so many follow, for which there was no room."""
+        value, key = placement.values[-1 - left], placement.keys[-1 - left] if placement.keys else None
+        while True:
+            self._producer.poll(0.05)
+            with suppress(BufferError):
+                self._producer.produce(placement.topic, value, key, placement.partition, on_delivery=appended)
+                return
 
     def _bounded(self, limit_s: float, step: Callable[[], object]) -> None:
         """A step that its owner waits for: not for longer than its own time-out, see `ended`."""

@@ -430,7 +430,8 @@ def _placements(places: Places, outputs: Outputs) -> list[Placement]:
         (topics.quarantine, places.quarantine, outputs.quarantine),
         (topics.activity, places.partition, outputs.activity),
     )
-    placements = [Placement(topic, partition, [(None, v) for v in found]) for topic, partition, found in values if found]
-    states = ((topics.sources, outputs.sources), (topics.subject_keys, outputs.subject_keys))
-    placements += [Placement(topic, places.partition, found) for topic, found in states if found]
+    placements = [Placement(topic, partition, found) for topic, partition, found in values if found]
+    for topic, states in ((topics.sources, outputs.sources), (topics.subject_keys, outputs.subject_keys)):
+        if states:
+            placements.append(Placement(topic, places.partition, [v for _, v in states], [k for k, _ in states]))
     return placements

@@ -185,11 +185,10 @@ def chain(side: Side, partition: int = 0) -> ChainProducer:
 
 def commit(side: Side, producer: ChainProducer, group: object, *values: bytes, offset: int = 0, late_ms: int = 0) -> None:
     """One transaction: values to the archive, the first of them to hot and, under a key, to the sources as well."""
-    records = [(None, value) for value in values]
     placements = [
-        Placement(name_of(side, "archive"), 0, records),
-        Placement(name_of(side, "hot"), 1, records[:1]),
-        Placement(name_of(side, "sources"), 0, [(b"key", values[0])]),
+        Placement(name_of(side, "archive"), 0, values),
+        Placement(name_of(side, "hot"), 1, values[:1]),
+        Placement(name_of(side, "sources"), 0, values[:1], [b"key"]),
     ]
     producer.commit(placements, Progress(name_of(side, "raw"), 0, offset, group), side.now_ms() - late_ms)
 

@@ -256,7 +256,7 @@ class Member:
 
 def commit(deployment: Deployment, producer: ChainProducer, group: object, value: bytes = b"v") -> None:
     archive, raw = (topic_name(deployment.topic_prefix, name) for name in ("audit.archive", "audit.raw"))
-    producer.commit([Placement(archive, 0, [(None, value)])], Progress(raw, 0, 0, group), time.time_ns() // 1_000_000)
+    producer.commit([Placement(archive, 0, [value])], Progress(raw, 0, 0, group), time.time_ns() // 1_000_000)
 
 
 def archived(deployment: Deployment) -> list[bytes | None]:

@@ -54,7 +54,7 @@ class Scene:
 
     def commit(self, producer: ChainProducer, value: bytes, fates: Mapping[str, Verdict] | None = None) -> None:
         self.world.fates = dict(fates or {})
-        placements = [Placement(*place, [(None, value)]) for place in (ARCHIVE, HOT)]
+        placements = [Placement(*place, [value]) for place in (ARCHIVE, HOT)]
         producer.commit(placements, Progress("raw", 0, 0, self.consumer.poll(1, 0).group), self.cluster.now_ms())
 
     def values(self, place: Where = ARCHIVE) -> list[bytes | None]:

@@ -50,7 +50,7 @@ class AtLeastOnce:
     def begin(self, placements: Sequence[Placement], progress: Progress, sealed_at_ms: int) -> None:
         """Hand over every record."""
         for placement in placements:
-            for key, value in placement.records:
+            for key, value in placement.records():
                 self._producer.produce(placement.topic, value, key, placement.partition)
         self._worker.start(lambda: self._complete(progress))
 

@@ -92,7 +92,7 @@ class FaultyChainProducer(ChainProducer):
 
     def begin(self, placements: Sequence[Placement], progress: Progress, sealed_at_ms: int) -> None:  # type: ignore[override]
         """As the real one."""
-        self._client.counts = sum(len(p.records) for p in placements) >= MIN_RECORDS
+        self._client.counts = sum(len(p.values) for p in placements) >= MIN_RECORDS
         super().begin(placements, progress, sealed_at_ms)
 
 
