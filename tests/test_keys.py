@@ -44,7 +44,7 @@ from tests.archives import ROOT, Archive, built, mark_of, public_of, verify
 from tests.conftest import BUCKETS, Deployment, wait_until
 from tests.pipeline import draft, processes
 from tests.test_ending import ARCHIVE_END, CHAIN, FIRST, SEALER_END, archive_of, rotated
-from tests.trail import check_trail, unsealed
+from tests.trail import all_sealed, check_trail
 
 NOW = 1_790_000_000
 OURS = "audit.example/local/"
@@ -584,7 +584,7 @@ def test_keys_are_followed_under_load_and_the_old_ones_end_at_a_position(site: S
         wait_until(lambda: thief.sent > 20, what="events under the stolen key")
         thief.stop()
         again.stop()
-        wait_until(lambda: unsealed(site.deployment) == 0, what="everything sealed", deadline_s=60)
+        wait_until(lambda: all_sealed(site.deployment), what="everything sealed", deadline_s=60)
     counts = check_trail_with(site)
     opened = counts.of(Kind.EVENT)
     assert counts.of(Kind.REJECTED, Reason.NOT_AUTHENTIC) >= 20, "what the stolen key opened is refused"

@@ -25,7 +25,7 @@ from infra.places import Ports
 from schemas.settings import Settings
 from sealtrail.seal import Kind
 from tests.conftest import Deployment, new_deployment, wait_until
-from tests.trail import check_trail, emitters, load_draft, unsealed
+from tests.trail import all_sealed, check_trail, emitters, load_draft
 
 PARTITIONS = 4
 QUICK = Times(first_wait_s=0.05, last_wait_s=0.2, ran_s=60.0, grace_s=1.0)
@@ -296,21 +296,21 @@ def test_two_processes_share_the_partitions_and_seal_each_record_once_though_one
         # The group gives each process half: the second to join takes two partitions over.
         wait_until(lambda: {line["process"] for line in made.lines("sealing")} == {1, 2}, what="both processes at work")
         acknowledged = emit(deployment, 50)
-        wait_until(lambda: unsealed(deployment, PARTITIONS) == 0, what="all sealed")
+        wait_until(lambda: all_sealed(deployment, PARTITIONS), what="all sealed")
         by_process = [seals_on_page(port + number) for number in (1, 2)]
         assert all(by_process) and sum(by_process) >= acknowledged + PARTITIONS
         assert seals_on_page(port) == 0, "the parent's page tells of processes"
         first = made.pids()
         os.kill(first[2], signal.SIGKILL)
         acknowledged += emit(deployment, 50)
-        wait_until(lambda: unsealed(deployment, PARTITIONS) == 0, what="all sealed after the kill")
+        wait_until(lambda: all_sealed(deployment, PARTITIONS), what="all sealed after the kill")
         wait_until(lambda: made.pids()[2] != first[2] and lives(made.pids()[2]), what="a new process")
         assert made.pids()[1] == first[1]
         (ended,) = made.lines("process ended; started again")
         assert (ended["number"], ended["status"]) == (2, "SIGKILL")
         wait_until(lambda: len({line["pid"] for line in made.lines("process started")}) == 3, what="three in all")
         acknowledged += emit(deployment, 50)
-        wait_until(lambda: unsealed(deployment, PARTITIONS) == 0, what="all sealed by the old and the new one")
+        wait_until(lambda: all_sealed(deployment, PARTITIONS), what="all sealed by the old and the new one")
         made.parent.terminate()
         assert made.parent.wait(60) == 0
         assert not any(lives(pid) for pid in made.pids().values())
@@ -333,7 +333,7 @@ def test_sealers_whose_parent_is_killed_leave_the_group_in_order_and_end(
         assert len(made.lines("parent process gone; ending")) == 2
         assert {p for line in made.lines("partitions gone") for p in line["partitions"]} == set(range(PARTITIONS))
     with sealers(deployment, tmp_path / "again", 1) as made:
-        wait_until(lambda: unsealed(deployment, PARTITIONS) == 0, what="all sealed by the next")
+        wait_until(lambda: all_sealed(deployment, PARTITIONS), what="all sealed by the next")
         made.parent.terminate()
         assert made.parent.wait(60) == 0
     counts = check_trail(deployment, PARTITIONS)

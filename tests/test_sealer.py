@@ -50,7 +50,7 @@ from sealtrail.session import hpke_open
 from tests.chain_trail import Sealed, check_coverage
 from tests.chains import ChainMaker
 from tests.conftest import Deployment, new_deployment, wait_until
-from tests.trail import SHARED_PARTITIONS, check_trail, emitters, load_draft, read_chain, unsealed
+from tests.trail import SHARED_PARTITIONS, all_sealed, check_trail, emitters, load_draft, read_chain
 
 
 def now_us() -> int:
@@ -103,7 +103,7 @@ def wait_sealing(sealer: Sealer, *partitions: int) -> None:
 
 
 def wait_all_sealed(deployment: Deployment, partitions: int = 2) -> None:
-    wait_until(lambda: unsealed(deployment, partitions) == 0, what="all sealed")
+    wait_until(lambda: all_sealed(deployment, partitions), what="all sealed")
 
 
 def emit(deployment: Deployment, count: int, partitions: int = 2) -> int:

@@ -33,7 +33,8 @@ from schemas.catalogue import topic_name
 from sealtrail.errors import EvidenceError, TransientError
 from sealtrail.seal import Kind
 from tests.conftest import DEADLINE_S, RAW_PARTITIONS, Deployment, new_deployment, wait_until
-from tests.trail import TrailCounts, check_trail, emitters, load_draft, unsealed
+from tests.fenced import fenced
+from tests.trail import TrailCounts, all_sealed, check_trail, emitters, load_draft
 
 PACE_S = 0.02  # between two events of an emitter: some 50 a second, so every transaction carries some
 HEARTBEAT_S = 5.0
@@ -131,7 +132,7 @@ class Scene:
 
     def settle(self) -> TrailCounts:
         """Wait until all is sealed, end the sealers, check the trail: every acknowledged event once, nothing else."""
-        wait_until(lambda: unsealed(self.deployment) == 0, what="all sealed")
+        wait_until(lambda: all_sealed(self.deployment), what="all sealed")
         for sealer in self.sealers:
             if sealer.lives():
                 sealer.stop()
