@@ -13,7 +13,7 @@ Not here: what is written, and where a chain stands.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import repeat
@@ -100,9 +100,9 @@ class Progress:
 
 
 class ChainProducer:
-    """The transactional producer of one chain. Its owner has one thread. After any error it must be discarded.
+    """The transactional producer of one chain: begins to fence when it is made, and may be used once `fenced` says so.
 
-    Raises from the constructor, which is the fence: TransientError or ConfigError.
+    Its owner has one thread. After any error it must be discarded. Raises from the constructor ConfigError.
     """
 
     def __init__(self, settings: Settings, transactional_id: str, library: Library = LIBRDKAFKA) -> None:
@@ -125,9 +125,28 @@ class ChainProducer:
         }
         try:
             self._producer = library.producer(config)
-            self._bounded(INIT_S, lambda: self._producer.init_transactions(INIT_S))
         except KafkaException as error:
             raise classify(error, f"fencing {transactional_id}") from error
+        self._began = library.monotonic()
+        self._worker.start(self._fence)
+
+    def _fence(self) -> None:
+        """In the worker's thread: it waits for what an earlier owner left open to be aborted."""
+        try:
+            self._producer.init_transactions(INIT_S)
+        except KafkaException as error:
+            raise classify(error, f"fencing {self._id}") from error
+
+    def fenced(self, wait_s: float = 0.0) -> bool:
+        """Whether no earlier owner can commit any more; waits for it, at most `wait_s`.
+
+        Raises TransientError or ConfigError: another try needs another producer.
+        """
+        if self._worker.ended(wait_s):
+            return True
+        if self._library.monotonic() - self._began > INIT_S + GRACE_S:
+            raise TransientError(f"{self._id}: a fence did not end after {INIT_S + GRACE_S:.0f} s")
+        return False
 
     def begin(self, placements: Iterable[Placement], progress: Progress, sealed_at_ms: int) -> None:
         """Begin a transaction that writes all placements and the progress; it goes on beside the caller until `ended`.
@@ -219,7 +238,10 @@ class ChainProducer:
             for topic, partition in partitions:
                 self._producer.produce(topic, b"", b"aborted", partition)
             self._producer.flush(STEP_S)
-            self._bounded(STEP_S, lambda: self._producer.abort_transaction(STEP_S))
+            # Waited for not longer than its own time-out, see `ended`.
+            self._worker.start(lambda: self._producer.abort_transaction(STEP_S))
+            if not self._worker.ended(STEP_S + GRACE_S):
+                raise TransientError(f"{self._id}: a step did not end after {STEP_S + GRACE_S:.0f} s")
         except (KafkaException, BufferError, SystemError) as error:
             raise TransientError(f"{self._id}: aborting what was left open: {error}") from error
 
@@ -253,12 +275,6 @@ class ChainProducer:
             with suppress(BufferError):
                 self._producer.produce(placement.topic, value, key, placement.partition, on_delivery=appended)
                 return
-
-    def _bounded(self, limit_s: float, step: Callable[[], object]) -> None:
-        """A step that its owner waits for: not for longer than its own time-out, see `ended`."""
-        self._worker.start(step)
-        if not self._worker.ended(limit_s + GRACE_S):
-            raise TransientError(f"{self._id}: a step did not end after {limit_s + GRACE_S:.0f} s")
 
     def _unacknowledged(self, appended: _Appended) -> int:
         """Wait for the broker's answer to every record; how many have none. Ends early once one is known to be refused."""
@@ -332,6 +348,11 @@ class Ends:
         """The log start."""
         return self._ask([(topic, partition)], _EARLIEST, IsolationLevel.READ_COMMITTED)[topic, partition]
 
+    def undecided(self, ends: Mapping[tuple[str, int], int]) -> list[tuple[str, int]]:
+        """The partitions of which something below these high watermarks is not decided."""
+        stable = self.stable(list(ends))
+        return [where for where, end in ends.items() if stable[where] < end]
+
     def await_stable(self, partitions: Sequence[tuple[str, int]]) -> None:
         """Return when everything written to these partitions before the call is decided.
 
@@ -339,11 +360,7 @@ class Ends:
         """
         ends = self.high(partitions)
         deadline = self._library.monotonic() + STABLE_S
-        while True:
-            stable = self.stable(partitions)
-            behind = [where for where, end in ends.items() if stable[where] < end]
-            if not behind:
-                return
+        while behind := self.undecided(ends):
             if self._library.monotonic() > deadline:
                 raise HangingError(behind)
             self._library.sleep(0.1)

@@ -1,8 +1,9 @@
 """One chain on this process: what was fetched of it, its state, and the transaction that is under way (design §6).
 
-A chain is in one of three phases:
+A chain is in one of four phases:
 
-    WAITING   not fenced, or in doubt; nothing of it is delivered. Leaves by `recover`.
+    WAITING   in doubt, or new here; nothing of it is delivered. Leaves by `fence`.
+    FENCING   its new producer outlaws every earlier owner; then what these left open must be decided. Leaves by `recover`.
     SEALING   fenced, state read from what is committed; batches and heartbeats, one transaction at a time.
     STOPPED   what is committed contradicts itself, or the clocks do; a person must look.
 
@@ -25,7 +26,7 @@ import structlog
 from prometheus_client import Counter
 
 from kafkaio.group import Polled
-from kafkaio.transaction import ClockError, FencedError, HangingError, Placement, Progress
+from kafkaio.transaction import STABLE_S, ClockError, FencedError, HangingError, Placement, Progress
 from processors.chain import ChainHead
 from processors.pipeline import ChainState
 from processors.records import Batch, Outputs, RawRecord
@@ -41,6 +42,7 @@ MAX_BATCH_BYTES = 16 << 20  # of raw values a transaction; bounds what its outpu
 CONFIGURATION_WAIT_S = 5.0  # what a person must mend need not be asked for each second
 CERTIFICATE_WAIT_S = 30.0  # somebody has to certify a key
 FENCED_WAIT_S = 4.0  # above the heartbeat interval (2.5 s): by then the group has said whether we still own the chain
+UNDECIDED_WAIT_S = 0.1  # between two looks
 HELD_S = 1.0  # a transaction that takes longer must not keep the other chains from being read
 
 _log = structlog.get_logger("processors.sealer")
@@ -55,12 +57,16 @@ class Phase(Enum):
     """See the module."""
 
     WAITING = "waiting"
+    FENCING = "fencing"
     SEALING = "sealing"
     STOPPED = "stopped"
 
 
 class Committer(Protocol):
-    """A fenced producer of one chain: commits whole transactions or raises; after an error it is discarded."""
+    """A producer of one chain, fenced first: commits whole transactions or raises; after an error it is discarded."""
+
+    def fenced(self, wait_s: float = 0.0) -> bool:
+        """As `ChainProducer.fenced`."""
 
     def begin(self, placements: Sequence[Placement], progress: Progress, sealed_at_ms: int) -> None:
         """As `ChainProducer.begin`."""
@@ -107,7 +113,11 @@ class Chain:
         self._culprit = -1  # raw offset of a record that cannot be written, found alone
         self._clock_doubted = False
         self._expired = False  # the broker does not hold our position
-        self.retry_at = 0.0  # monotonic; of a waiting chain
+        self._ends: dict[
+            tuple[str, int], int
+        ] = {}  # of its outputs, when the fence stood
+        self._fenced_at = 0.0  # monotonic
+        self.retry_at = 0.0  # monotonic; of a chain that waits, or is not decided yet
         self.phase = Phase.WAITING
         self._log = _log.bind(partition=partition)
 
@@ -169,9 +179,14 @@ class Chain:
             self._begin(*self._sealer.pipeline.heartbeat(self._current(), self._sealer.now_us()), polled.group)
 
     def await_end(self, wait_s: float) -> None:
-        """Wait for the transaction under way, at most `wait_s`, and adopt what was committed."""
+        """Wait for what is under way, at most `wait_s`: the fence, or a transaction, which is adopted if it was committed."""
         try:
-            self._settled(wait_s)
+            if self.phase is Phase.FENCING and self._producer is not None:
+                self._producer.fenced(wait_s)
+            else:
+                self._settled(wait_s)
+        except TransientError as error:
+            self.reset("recovery", error)
         except ConfigError as error:
             self.misconfigured(error)
 
@@ -191,23 +206,27 @@ class Chain:
         self._held = self._expired = False
         self.phase = Phase.WAITING
 
-    def recover(self, group: object) -> None:
-        """From WAITING to SEALING, or why not: another try later, or STOPPED."""
+    def fence(self) -> None:
+        """From WAITING to FENCING; the fence takes its time beside the others, or, if it cannot be begun, another try later."""
         sealer, topics = self._sealer, self._sealer.topics
+        # 1. Fence. Once it stands no earlier owner of this chain can commit; a crash changes nothing.
         identifier = f"{transactional_prefix(sealer.settings.deployment)}{topics.raw}/{self._partition}"
-        genesis = None
         try:
-            # 1. Fence. From here no earlier owner of this chain can commit; a crash changes nothing.
             self._producer = sealer.fence(sealer.settings, identifier)
-            chain = chain_of(sealer.settings, sealer.ends, topics, self._partition)
-            self._places = sealer.places(chain, self._partition)
-            # 2. and 3. Wait, then read the head; see `recovery`. Nothing is written here, so a crash changes nothing.
-            committed = sealer.consumer.committed(self._partition)
-            self._state = read_state(chain, self._places, sealer.ends, sealer.reader, committed)
-            if self._state is None:
-                begun = ChainState(ChainHead(chain))
-                uuid, count = sealer.ends.topic_uuid(topics.raw), sealer.partitions()
-                genesis = sealer.pipeline.genesis(begun, sealer.now_us(), uuid, count)
+        except TransientError as error:
+            self.reset("recovery", error)
+        else:
+            self._ends, self.phase = {}, Phase.FENCING
+
+    def recover(self, group: object) -> bool:
+        """From FENCING to SEALING once the fence stands and all is decided, or why not: another try later, or STOPPED.
+
+        Whether it had anything to do; else its turn is another's.
+        """
+        try:
+            if self._producer is None or not self._producer.fenced():
+                return False
+            genesis = self._recovered()
         except HangingError as error:
             self._log.error("transaction left open by a broker", partitions=error.partitions)
             self._end_hanging(error)
@@ -216,14 +235,38 @@ class Chain:
         except EvidenceError as error:
             self._stop(error)
         else:
-            self.phase = Phase.SEALING
-            if genesis is None:
-                self._go_on()
-                return
-            # Once GENESIS is committed, a crash changes nothing: the next owner finds it as the head.
-            self._log.info("chain begins", chain=chain)
-            self._held = True
-            self._begin(*genesis, group)
+            if genesis is not None:
+                # Once GENESIS is committed, a crash changes nothing: the next owner finds it as the head.
+                self._log.info("chain begins", chain=genesis[0].head.chain)
+                self._held = True
+                self._begin(*genesis, group)
+        return True
+
+    def _recovered(self) -> tuple[ChainState, Outputs] | None:
+        """SEALING, or still FENCING; the seal to begin with, of a chain that has none."""
+        sealer, topics = self._sealer, self._sealer.topics
+        chain = chain_of(sealer.settings, sealer.ends, topics, self._partition)
+        self._places = sealer.places(chain, self._partition)
+        # 2. Wait until everything written before is decided: other chains' transactions too, on partitions that are shared.
+        #    Their owners may have died with this one's; so their fences are not kept waiting meanwhile.
+        if not self._ends:
+            self._ends, self._fenced_at = sealer.ends.high(self._places.all()), sealer.monotonic()
+        if undecided := sealer.ends.undecided(self._ends):
+            if sealer.monotonic() - self._fenced_at > STABLE_S:
+                raise HangingError(undecided)
+            self.retry_at = sealer.monotonic() + UNDECIDED_WAIT_S
+            return None
+        # 3. Read the head; see `recovery`. Nothing is written here, so a crash changes nothing.
+        committed = sealer.consumer.committed(self._partition)
+        self._state = read_state(chain, self._places, sealer.ends, sealer.reader, committed)
+        genesis = None
+        if self._state is None:
+            begun = ChainState(ChainHead(chain))
+            genesis = sealer.pipeline.genesis(begun, sealer.now_us(), sealer.ends.topic_uuid(topics.raw), sealer.partitions())
+        self.phase = Phase.SEALING
+        if genesis is None:
+            self._go_on()
+        return genesis
 
     def _end_hanging(self, error: HangingError) -> None:
         """What the fence should have aborted is aborted once more; then again from the fence."""

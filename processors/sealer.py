@@ -1,8 +1,8 @@
 """The sealer: the chains that the group gives to this process, fetched for together and sealed in turns (design §6).
 
 One thread fetches, seals and hands over; the transactions of several chains are on their way at once, each with a producer of
-its own (`chain_loop`). One chain recovers a turn, the longest waiting first, so that the group is heard and the other chains
-seal in between.
+its own (`chain_loop`), and so are fences. One chain that is fenced reads its head a turn, the longest waiting first, so that
+the group is heard and the other chains seal in between.
 
 A batch is due when it is full, or `batch_ms` after its chain's last one began: what comes to a chain that rests is sealed at
 once. A transaction costs the broker the same however little it holds, so with many chains at work each has its turn less often
@@ -38,6 +38,7 @@ INTERVAL_S_PER_CHAIN = 0.0125  # between two transactions of whatever chains: 80
 LOOK_S = 0.004  # between two looks whether a transaction has ended
 GATHER_S = 0.005  # for records to come together, where one alone would be sealed at once
 FULL_LOOK_S = 0.002
+FENCING_LOOK_S = 0.02
 CLOSE_S = 5.0  # for transactions that are under way at the end
 
 _log = structlog.get_logger()
@@ -146,13 +147,16 @@ class Sealer:
         self._at_work = sum(chain.at_work() for chain in self._chains.values())
 
     def _recover(self, group: object) -> None:
-        """The chain that waits longest goes from the fence to the head."""
+        """All chains that wait begin to fence; of those that do, the one that waits longest comes to its head, if it can."""
         now = self.monotonic()
-        due = [c for c in self._chains.values() if c.phase is Phase.WAITING and now >= c.retry_at]
-        if not due:
-            return
-        with self._minding(min(due, key=lambda c: c.retry_at)) as chain:
-            chain.recover(group)
+        for waiting in [c for c in self._chains.values() if c.phase is Phase.WAITING and now >= c.retry_at]:
+            with self._minding(waiting) as chain:
+                chain.fence()
+        fencing = [c for c in self._chains.values() if c.phase is Phase.FENCING and now >= c.retry_at]
+        for begun in sorted(fencing, key=lambda c: c.retry_at):
+            with self._minding(begun) as chain:
+                if chain.recover(group):
+                    return
 
     def _poll(self) -> Polled:
         """What came, after as long a wait as no chain minds. Nothing, while a chain has as much as it may have."""
@@ -170,6 +174,8 @@ class Sealer:
                 wait_s, gather = min(wait_s, LOOK_S), True
             elif not chain.idle():
                 wait_s, gather = min(wait_s, chain.rest_s()), True
+        if any(chain.phase is Phase.FENCING for chain in self._chains.values()):
+            wait_s = min(wait_s, FENCING_LOOK_S)
         if gather:
             wait_s = min([wait_s, *(max(chain.rest_s(), GATHER_S) for chain in sealing if chain.idle())])
         polled = self.consumer.poll(self.settings.batch_records, wait_s, gather=gather)

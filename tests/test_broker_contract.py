@@ -29,6 +29,7 @@ from schemas.catalogue import topic_name
 from schemas.settings import Settings
 from sealtrail.errors import ConfigError, EvidenceError, TransientError
 from tests.conftest import RAW_PARTITIONS, Deployment, wait_until
+from tests.fenced import fenced
 
 START_MS = 1_795_000_000_000
 OUTPUTS = ("archive", "hot", "sources")
@@ -180,7 +181,7 @@ def shared(*members: Member) -> bool:
 
 
 def chain(side: Side, partition: int = 0) -> ChainProducer:
-    return ChainProducer(side.settings, f"{side.settings.deployment}/raw/{partition}", side.library)
+    return fenced(side.settings, f"{side.settings.deployment}/raw/{partition}", side.library)
 
 
 def commit(side: Side, producer: ChainProducer, group: object, *values: bytes, offset: int = 0, late_ms: int = 0) -> None:

@@ -294,14 +294,14 @@ def test_an_error_that_the_library_loses_is_in_doubt_and_ends_no_process(
 ) -> None:
     member = Member(deployment)
     wait_until(lambda: member.owns() == RAW_PARTITIONS, what="membership")
-    producer = ChainProducer(deployment.settings("sealer"), f"{deployment.name}/raw/0")
+    producer = fenced(deployment.settings("sealer"), f"{deployment.name}/raw/0")
     monkeypatch.setattr(producer, "_producer", Losing(producer._producer))
     with pytest.raises(TransientError, match="lost the reason"):
         commit(deployment, producer, member.group(), b"never")
     with pytest.raises(TransientError):
         producer.abort_on([(topic_name(deployment.topic_prefix, "audit.archive"), 0)])
     producer.discard()
-    commit(deployment, ChainProducer(deployment.settings("sealer"), f"{deployment.name}/raw/0"), member.group(), b"now")
+    commit(deployment, fenced(deployment.settings("sealer"), f"{deployment.name}/raw/0"), member.group(), b"now")
     assert archived(deployment) == [b"now"]
     member.consumer.close()
 
@@ -314,14 +314,14 @@ def test_a_step_that_hangs_in_the_library_is_given_up_and_the_chain_goes_on(
     monkeypatch.setattr(transaction, "GRACE_S", 0.1)
     member, released = Member(deployment), threading.Event()
     wait_until(lambda: member.owns() == RAW_PARTITIONS, what="membership")
-    producer = ChainProducer(deployment.settings("sealer"), f"{deployment.name}/raw/0")
+    producer = fenced(deployment.settings("sealer"), f"{deployment.name}/raw/0")
     monkeypatch.setattr(producer, "_producer", Hanging(producer._producer, step, released))
     try:
         with pytest.raises(TransientError, match="did not end"):
             commit(deployment, producer, member.group(), b"never")
         producer.discard()
         monkeypatch.setattr(transaction, "STEP_S", 10.0)
-        commit(deployment, ChainProducer(deployment.settings("sealer"), f"{deployment.name}/raw/0"), member.group(), b"now")
+        commit(deployment, fenced(deployment.settings("sealer"), f"{deployment.name}/raw/0"), member.group(), b"now")
         assert archived(deployment) == [b"now"]
     finally:
         released.set()
@@ -342,7 +342,7 @@ def throw_away_producers(state: Path, *names: str) -> None:
     threads = psutil.Process().num_threads
     before = threads()
     for number in range(6):
-        producer = ChainProducer(settings, f"{deployment.name}/raw/0")
+        producer = fenced(settings, f"{deployment.name}/raw/0")
         if number % 2:
             with pytest.raises(EvidenceError):
                 commit(deployment, producer, member.group(), os.urandom(3 << 20))

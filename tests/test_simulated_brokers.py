@@ -19,6 +19,7 @@ from kafkaio.testing import Calm, Cluster, Fate, SimulatedLibrary, TopicSpec, Ve
 from kafkaio.transaction import ChainProducer, Ends, Placement, Progress
 from schemas.settings import Settings
 from sealtrail.errors import TransientError
+from tests.fenced import fenced
 
 ARCHIVE, HOT = ("archive", 0), ("hot", 0)
 
@@ -50,7 +51,7 @@ class Scene:
         self.consumer.poll(1, 0)
 
     def chain(self) -> ChainProducer:
-        return ChainProducer(self.settings, "local/raw/0", self.library)
+        return fenced(self.settings, "local/raw/0", self.library)
 
     def commit(self, producer: ChainProducer, value: bytes, fates: Mapping[str, Verdict] | None = None) -> None:
         self.world.fates = dict(fates or {})
