@@ -37,7 +37,7 @@ from processors.assembly import pipeline_of
 from processors.pipeline import ChainState, Pipeline
 from processors.records import Batch, RawRecord
 from processors.recovery import Places, chain_of, read_state
-from processors.sequence import RunState, encode_state, state_key
+from processors.sequence import Runs, RunState, encode_state, state_key
 from sealtrail.errors import TransientError
 from sealtrail.seal import (
     SEAL_NOTE,
@@ -90,7 +90,7 @@ class Sealing:
         """A chain whose next seal is `seq`, that knows so many runs."""
         head = replace(self._head, seq=seq, next_offset=seq)
         others = {self._key + number.to_bytes(8, "big"): RunState(bytes(16), number) for number in range(runs - 1)}
-        return ChainState(head, {**others, self._key: replace(self._run, high_water=seq - 1)})
+        return ChainState(head, Runs({**others, self._key: replace(self._run, high_water=seq - 1)}))
 
     def batch(self, state: ChainState) -> tuple[ChainState, float, float]:
         """Seal the next BATCH records; the state then, µs of processor time a record, bytes of a sealed event on the mean."""

@@ -113,9 +113,7 @@ class Chain:
         self._culprit = -1  # raw offset of a record that cannot be written, found alone
         self._clock_doubted = False
         self._expired = False  # the broker does not hold our position
-        self._ends: dict[
-            tuple[str, int], int
-        ] = {}  # of its outputs, when the fence stood
+        self._ends: dict[tuple[str, int], int] = {}  # of its outputs, when the fence stood
         self._fenced_at = 0.0  # monotonic
         self.retry_at = 0.0  # monotonic; of a chain that waits, or is not decided yet
         self.phase = Phase.WAITING

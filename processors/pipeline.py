@@ -10,7 +10,7 @@ and randomness are arguments; the caches inside the steps remember only what can
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Any
@@ -24,7 +24,7 @@ from processors.decode import Decode, Decoded
 from processors.quarantine import Quarantine, must_be_withheld
 from processors.quick import Quick
 from processors.records import Batch, Outputs, RawRecord, Rejection
-from processors.sequence import RunState, SeenError, WildError, encode_state, place, state_key
+from processors.sequence import Runs, RunState, SeenError, WildError, encode_state, place, state_key
 from processors.stretch import Steps, Stretches
 from processors.tokens import ENCRYPTED, SubjectKeys, TenantKeys, Tokens
 from schemas.contract import Contract
@@ -52,7 +52,7 @@ class ChainState:
     """What a chain's next transaction starts from: its head, how far each run's numbers were seen, its subjects' keys."""
 
     head: ChainHead
-    runs: Mapping[bytes, RunState] = field(default_factory=dict)  # key: as in audit.sources
+    runs: Runs = field(default_factory=Runs)  # key: as in audit.sources
     subjects: SubjectKeys = field(default_factory=SubjectKeys)
 
 
@@ -193,8 +193,7 @@ class _BatchRun:
                     sealed_at_us=head.sealed_at_us,
                 )
             )
-        runs = {**self._state.runs, **self._changed} if self._changed else self._state.runs
-        return ChainState(head, runs, self._tokens.finish()), self._out
+        return ChainState(head, self._state.runs.with_changed(self._changed), self._tokens.finish()), self._out
 
     def note(self, kind: Kind, offset: int, count: int, reason: Reason = Reason.NONE, **fields: object) -> None:
         """Append a seal that is not an EVENT; its content is a SealNote of these fields."""

@@ -15,7 +15,7 @@ from kafkaio.reader import PartitionReader, Record
 from kafkaio.transaction import Ends
 from processors.chain import ChainHead
 from processors.pipeline import ChainState
-from processors.sequence import RunState, decode_state
+from processors.sequence import Runs, RunState, decode_state
 from schemas.catalogue import topic_name
 from schemas.settings import Settings
 from sealtrail.errors import ConfigError, EvidenceError
@@ -105,7 +105,7 @@ def read_state(chain: str, places: Places, ends: Ends, reader: PartitionReader, 
     raw_end = ends.high([(topics.raw, places.partition)])[topics.raw, places.partition]
     if head.next_offset > raw_end:
         raise HeadError(f"{chain}: sealed up to raw offset {head.next_offset}, but the log ends at {raw_end}")
-    return ChainState(head, _runs(chain, reader, topics.sources, places.partition))
+    return ChainState(head, Runs(_runs(chain, reader, topics.sources, places.partition)))
 
 
 def _head(chain: str, record: Record) -> ChainHead:

@@ -7,7 +7,10 @@ resend is known however late it comes.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from math import isqrt
+from typing import Any
 
 from sealtrail.avro import Codec
 from sealtrail.errors import EvidenceError
@@ -36,6 +39,42 @@ class RunState:
     high_water: int = -1
     holes: tuple[tuple[int, int], ...] = ()
     closed: bool = False
+
+
+class Runs(Mapping[bytes, RunState]):
+    """States of runs by key, in the order in which they came first. It never changes; what follows from it shares its bulk.
+
+    A chain may know a hundred thousand runs, of which a transaction changes some. So what changed is kept beside the bulk,
+    and put into it when there is so much of it that both are copied as seldom as can be.
+    """
+
+    __slots__ = ("_bulk", "_changed")
+
+    def __init__(self, bulk: Mapping[bytes, RunState] | None = None, changed: Mapping[bytes, RunState] | None = None) -> None:
+        self._bulk, self._changed = bulk or {}, changed or {}
+
+    def with_changed(self, changed: Mapping[bytes, RunState]) -> Runs:
+        """The same, but for these."""
+        if not changed:
+            return self
+        together = {**self._changed, **changed}
+        if len(together) <= 64 + 2 * isqrt(len(self._bulk)):
+            return Runs(self._bulk, together)
+        return Runs({**self._bulk, **together})
+
+    def get(self, key: bytes, default: Any = None) -> Any:
+        """As a dict's."""
+        return self._changed.get(key) or self._bulk.get(key, default)
+
+    def __getitem__(self, key: bytes) -> RunState:
+        return self._changed[key] if key in self._changed else self._bulk[key]
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from self._bulk
+        yield from (key for key in self._changed if key not in self._bulk)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
 
 
 class SeenError(Exception):

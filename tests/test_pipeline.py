@@ -34,7 +34,7 @@ from processors.pipeline import ChainState, Pipeline
 from processors.quarantine import QUARANTINED, RECORD, quarantine_info
 from processors.quick import Quick
 from processors.records import Batch, Headers, Outputs, RawRecord
-from processors.sequence import MAX_HOLES, RunState, decode_state, state_key
+from processors.sequence import MAX_HOLES, Runs, RunState, decode_state, state_key
 from producers.identity import Identity
 from producers.lifecycle import opened
 from producers.run import OpenRun
@@ -882,7 +882,7 @@ def test_a_resend_is_a_duplicate_by_its_number_alone_and_a_filled_hole_is_an_eve
 def test_a_resend_is_known_in_a_later_batch_and_to_the_next_owner(world: World, source: Speaker) -> None:
     state, outputs = seal_all(world, [source.record(0), source.record(1)])
     _, again = seal_all(world, [source.record(1)], state)
-    restored = ChainState(state.head, {key: decode_state(value) for key, value in outputs.sources})
+    restored = ChainState(state.head, Runs({key: decode_state(value) for key, value in outputs.sources}))
     _, elsewhere = seal_all(world, [source.record(1)], restored)
     assert kinds(again) == kinds(elsewhere) == [DUPLICATE]
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from processors.sequence import (
     _STATE,
     MAX_HOLES,
+    Runs,
     RunState,
     SeenError,
     WildError,
@@ -138,3 +139,33 @@ def test_states_of_different_chains_and_runs_have_different_keys() -> None:
     others = [Run("github", "two", EPOCH), Run("chat", "one", EPOCH), Run("github", "one", bytes(16))]
     found = {state_key("a/b/c.00000000.0/0", r) for r in (run, *others)} | {state_key("a/b/c.00000000.0/1", run)}
     assert len(found) == 5
+
+
+keys = st.binary(max_size=1)
+states = st.builds(RunState, st.just(bytes(16)), st.integers(0, 9))
+
+
+@given(st.dictionaries(keys, states, max_size=300), st.lists(st.dictionaries(keys, states, max_size=40), max_size=30))
+def test_runs_are_what_a_dict_that_is_copied_each_time_would_be(
+    bulk: dict[bytes, RunState], changes: list[dict[bytes, RunState]]
+) -> None:
+    runs, plain = Runs(bulk), bulk
+    earlier: list[tuple[Runs, dict[bytes, RunState]]] = []
+    for changed in changes:
+        earlier.append((runs, plain))
+        runs, plain = runs.with_changed(changed), {**plain, **changed}
+        assert list(runs.items()) == list(plain.items()) and len(runs) == len(plain) and runs == plain
+        assert all(runs.get(bytes([number])) == plain.get(bytes([number])) for number in range(256))
+        assert (b"other" in runs, runs.get(b"other", 7)) == (False, 7)
+    assert all(list(before.items()) == list(same.items()) for before, same in earlier), "what was given once never changes"
+
+
+def test_what_a_transaction_changes_is_not_paid_for_by_all_runs() -> None:
+    runs = Runs({number.to_bytes(4, "big"): RunState(bytes(16), number) for number in range(100_000)})
+    whole = runs._bulk
+    for number in range(500):
+        runs = runs.with_changed({number.to_bytes(4, "big"): RunState(bytes(16), number + 1)})
+        assert runs._bulk is whole and len(runs._changed) == number + 1
+    for number in range(500, 700):
+        runs = runs.with_changed({number.to_bytes(4, "big"): RunState(bytes(16), number + 1)})
+    assert runs._bulk is not whole and len(runs._changed) < 100 and len(runs) == 100_000
