@@ -101,6 +101,7 @@ class _Thread:
         return True
 
     def close(self) -> None:
+        self._outcome = _Outcome()  # of a step that runs, nobody asks; what it raises would keep itself alive here
         self._steps.put(None)
 
     def __del__(self) -> None:

@@ -101,6 +101,7 @@ class Chain:
         self._partition = partition
         self._producer: Committer | None = None
         self._state: ChainState | None = None
+        self._name = ""  # of the chain, once it is known where it is written
         self._places: Places | None = None
         self._under_way: _Transaction | None = None
         self._fetched: list[RawRecord] = []  # in offset order, not sealed yet
@@ -214,7 +215,7 @@ class Chain:
         except TransientError as error:
             self.reset("recovery", error)
         else:
-            self._ends, self.phase = {}, Phase.FENCING
+            self._places, self._ends, self.phase = None, {}, Phase.FENCING
 
     def recover(self, group: object) -> bool:
         """From FENCING to SEALING once the fence stands and all is decided, or why not: another try later, or STOPPED.
@@ -232,6 +233,9 @@ class Chain:
             self.reset("recovery", error)
         except EvidenceError as error:
             self._stop(error)
+        except ConfigError:  # whose owner says what becomes of it; a fence that failed is asked no more
+            self.drop()
+            raise
         else:
             if genesis is not None:
                 # Once GENESIS is committed, a crash changes nothing: the next owner finds it as the head.
@@ -243,8 +247,9 @@ class Chain:
     def _recovered(self) -> tuple[ChainState, Outputs] | None:
         """SEALING, or still FENCING; the seal to begin with, of a chain that has none."""
         sealer, topics = self._sealer, self._sealer.topics
-        chain = chain_of(sealer.settings, sealer.ends, topics, self._partition)
-        self._places = sealer.places(chain, self._partition)
+        if self._places is None:
+            self._name = chain_of(sealer.settings, sealer.ends, topics, self._partition)
+            self._places = sealer.places(self._name, self._partition)
         # 2. Wait until everything written before is decided: other chains' transactions too, on partitions that are shared.
         #    Their owners may have died with this one's; so their fences are not kept waiting meanwhile.
         if not self._ends:
@@ -256,10 +261,10 @@ class Chain:
             return None
         # 3. Read the head; see `recovery`. Nothing is written here, so a crash changes nothing.
         committed = sealer.consumer.committed(self._partition)
-        self._state = read_state(chain, self._places, sealer.ends, sealer.reader, committed)
+        self._state = read_state(self._name, self._places, sealer.ends, sealer.reader, committed)
         genesis = None
         if self._state is None:
-            begun = ChainState(ChainHead(chain))
+            begun = ChainState(ChainHead(self._name))
             genesis = sealer.pipeline.genesis(begun, sealer.now_us(), sealer.ends.topic_uuid(topics.raw), sealer.partitions())
         self.phase = Phase.SEALING
         if genesis is None:

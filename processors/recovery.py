@@ -1,7 +1,8 @@
 """Where a chain stands, from what is committed: the designed order, never another (design §6.1, §6.2).
 
 1. The caller has fenced: no earlier owner can commit any more.
-2. Wait until everything written to the chain's outputs and states before is decided.
+2. Wait until everything written to the chain's outputs and states before is decided: the caller where it does not hold up
+   other chains, for partitions that are shared; here, for those that are read.
 3. Read the last data record of `audit.archive`: the head is the truth. Read the runs' states.
 4. Cross-check the committed position, the log's bounds and the chain's name. What does not fit is
    never repaired silently: the partition stops, with the reason.
@@ -90,8 +91,9 @@ def read_state(chain: str, places: Places, ends: Ends, reader: PartitionReader, 
         HeadError: the partition must stop until a person has looked.
         TransientError, ConfigError: as the readers say.
     """
-    ends.await_stable(places.all())
     topics = places.topics
+    # That all is decided, also where others write, the caller has seen to. Here nobody writes since the fence.
+    ends.await_stable([(topics.archive, places.partition), (topics.sources, places.partition)])
     last = reader.last_record(topics.archive, places.partition)
     if last is None:
         if ends.start(topics.archive, places.partition) != 0:

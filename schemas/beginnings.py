@@ -16,6 +16,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
 
+import re2
+
 MOST = 24  # bytes
 LEAST = 2  # bytes; what a scan can tell by one of them is nothing
 
@@ -53,12 +55,23 @@ def beginnings(pattern: bytes) -> frozenset[Beginning]:
 
 
 def fewest(made: Iterable[Beginning]) -> tuple[Beginning, ...]:
-    """Without those that another one covers: what begins so, begins with that."""
+    """One for those that differ at one place alone, and none that another one covers: what begins so, begins with that."""
     kept: list[Beginning] = []
-    for one in sorted(set(made), key=lambda classes: (len(classes), [sorted(members) for members in classes])):
+    for one in sorted(_merged(set(made)), key=lambda classes: (len(classes), [sorted(members) for members in classes])):
         if not any(all(mine <= its for mine, its in zip(one, other, strict=False)) for other in kept):
             kept.append(one)
     return tuple(kept)
+
+
+def _merged(made: set[Beginning]) -> set[Beginning]:
+    for at in reversed(range(MOST)):
+        alike: dict[tuple[Beginning, Beginning], frozenset[int]] = {}
+        others = {one for one in made if len(one) <= at}
+        for one in made - others:
+            rest = (one[:at], one[at + 1 :])
+            alike[rest] = alike.get(rest, frozenset()) | one[at]
+        made = others | {(*before, members, *after) for (before, after), members in alike.items()}
+    return made
 
 
 class _Parser:
@@ -94,8 +107,7 @@ class _Parser:
         if atom is None:
             raise ValueError(f"hint {self._pattern!r}: cannot be read from {self.at} on")
         self.at = atom.end()
-        fits = re.compile(atom[0], re.IGNORECASE if folded else 0).fullmatch
-        return [_Part((frozenset(byte for byte in range(256) if fits(bytes([byte]))),))]
+        return [_Part((_members(atom[0], folded=folded),))]
 
     def _repeated(self, item: list[_Part]) -> list[_Part]:
         found = _QUANTIFIER.match(self._pattern, self.at)
@@ -119,6 +131,15 @@ class _Parser:
         taken = self._pattern.startswith(sign, self.at)
         self.at += len(sign) * taken
         return taken
+
+
+def _members(atom: bytes, *, folded: bool) -> frozenset[int]:
+    """The bytes that an atom matches, by RE2, whose white space is not quite Python's."""
+    options = re2.Options()
+    options.encoding = re2.Options.Encoding.LATIN1
+    options.case_sensitive = not folded
+    fits = re2.compile(atom, options).fullmatch
+    return frozenset(byte for byte in range(256) if fits(bytes([byte])))
 
 
 def _joined(one: Sequence[_Part], other: Sequence[_Part]) -> list[_Part]:

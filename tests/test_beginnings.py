@@ -6,7 +6,7 @@ import re
 from random import Random
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from schemas.beginnings import LEAST, MOST, Beginning, beginnings, fewest
@@ -50,7 +50,8 @@ def stands_in(data: bytes, among: tuple[Beginning, ...] | frozenset[Beginning]) 
         (rb"x{2,9}y", {"x x"}),
         (rb"(?:ab|c)[ -]?d", {"a b d", "a b  - d", "c d", "c  - d"}),
         (rb"(?:ab){2}c", {"a b a b c"}),
-        (rb"a\.\\\sb", {"a . \\ \t\n\x0b\x0c\r  b"}),
+        (rb"a\.\\\sb", {"a . \\ \t\n\x0c\r  b"}),  # RE2's white space has no \x0b
+        (rb"a[^\s!-\xff]", {"a " + bytes(c for c in range(32) if c not in b"\t\n\x0c\r").decode()}),
         (rb"a{30}b", {" ".join("a" * MOST)}),
     ],
 )
@@ -69,8 +70,8 @@ def test_what_it_cannot_tell_is_an_error(pattern: bytes) -> None:
 
 
 def test_what_another_covers_is_left_out() -> None:
-    pieces = beginnings(rb"abc|abd|a[a-z]c|xy|xyz")
-    assert {tuple(map(len, one)) for one in fewest(pieces)} == {(1, 26, 1), (1, 1, 1), (1, 1)}
+    pieces = beginnings(rb"abc|aec|abd|a[a-z]c|xy|xyz|xw")
+    assert {tuple(map(len, one)) for one in fewest(pieces)} == {(1, 26, 1), (1, 1, 2), (1, 2)}
     assert all(stands_in(bytes(min(members) for members in one), fewest(pieces)) for one in pieces)
 
 
@@ -80,6 +81,7 @@ def test_what_another_covers_is_left_out() -> None:
 def test_whatever_a_hint_matches_has_one_of_its_beginnings(shape: Shape, data: st.DataObject) -> None:
     """Drawn from the hint itself."""
     drawn = data.draw(st.from_regex(re.compile(shape.hint), fullmatch=True))
+    assume(b"\x0b" not in drawn)  # white space to Python, not to RE2
     assert stands_in(drawn, beginnings(shape.hint)) and stands_in(drawn, ALL)
     assert all(LEAST <= len(one) <= MOST for one in ALL)
 

@@ -24,10 +24,11 @@ from processors.records import Batch, RawRecord
 from schemas.beginnings import Beginning
 from schemas.contract import FLOAT_MAX
 from schemas.locator import Located
+from schemas.policy import Decision
 from schemas.program import CLASS, PICKS, program, repeated_class
 from schemas.redact import mask
 from schemas.registry import AUDIT_EVENT, Registry
-from schemas.secrets import find, text_beginnings
+from schemas.secrets import find, suspicious, text_beginnings
 from sealtrail.avro import HEADER_SIZE, Codec
 from sealtrail.errors import ConfigError
 from sealtrail.seal import SEAL, SEALED_EVENT
@@ -511,22 +512,46 @@ def test_parts_of_another_size_are_refused(source: Speaker) -> None:
 def test_good_records_are_taken_by_the_kernel_and_plans_are_asked_for_once(
     world: World, source: Speaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """So that the other tests test what they say: Python locates once for each sort of event, and never again."""
-    located: list[int] = []
+    """So that the other tests test what they say: the policy is asked once for each sort of event; Python locates none."""
+    located, decided = list[int](), list[str]()
     quick, python = world.pipeline.quick, world.pipeline.quick.locate
+    policy, decide = world.pipeline.policy, world.pipeline.policy.decide
+
+    def asked(event: dict[str, Any]) -> Decision:
+        decided.append(event["tenant"])
+        return decide(event)
 
     def locate(data: bytes) -> Located | None:
         located.append(1)
         return python(data)
 
     monkeypatch.setattr(quick, "locate", locate)
+    monkeypatch.setattr(policy, "decide", asked)
     state = fresh()
     for _ in range(3):
         first = state.head.next_offset
         made = [source.record(n, tenant=("acme", "globex")[n % 2] if n else "@deployment") for n in range(first, first + 300)]
         state, outputs = world.pipeline.seal_batch(state, Batch(at(made, first)), NOW_US)
         assert len(outputs.archive) == 300
-    assert len(located) <= 3  # the opening, and two sorts
+    assert len(located) == 1 and len(decided) <= 3  # the opening, and two sorts
+
+
+def test_a_hint_without_a_secret_keeps_no_record_from_the_kernel(
+    world: World, source: Speaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever comes first with a sort: RE2 would send the record to the steps, and with it all others of its sort."""
+    located, python = list[bytes](), world.pipeline.quick.locate
+
+    def locate(data: bytes) -> Located | None:
+        located.append(data)
+        return python(data)
+
+    monkeypatch.setattr(world.pipeline.quick, "locate", locate)
+    texts = ["xoxb-", "T-1", "T-2", "xoxb-", "T-3"]
+    assert suspicious(b"xoxb-") and not find("xoxb-")
+    made = [source.record(0), *(source.record(n, tenant="globex", ticket=text) for n, text in enumerate(texts, 1))]
+    _, outputs = world.pipeline.seal_batch(fresh(), Batch(at(made)), NOW_US)
+    assert (len(outputs.archive), len(located)) == (6, 1)  # the opening
 
 
 @pytest.mark.parametrize("what", ["good", "bad", "tokens"])

@@ -12,11 +12,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import confluent_kafka
 import psutil
 import pytest
-from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicPartition
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # the library names no exports
     AdminClient,
     AlterConfigOpType,
@@ -30,6 +31,7 @@ from structlog.testing import capture_logs
 import processors.chain_loop
 from infra.stack import Stack
 from kafkaio.client import client_config
+from kafkaio.library import Librdkafka
 from kafkaio.reader import PartitionReader
 from kafkaio.transaction import ChainProducer, ClockError, Ends, HangingError, Placement, Progress
 from keystore import Keystore
@@ -461,6 +463,23 @@ def test_what_no_retry_mends_ends_a_process_that_never_sealed(deployment: Deploy
 
     monkeypatch.setattr(sealer.ends, "topic_uuid", unknown)
     with pytest.raises(ConfigError, match="Unknown topic"):
+        sealer.run(threading.Event())
+
+
+class NoRight(Librdkafka):
+    """Whose producers may not fence."""
+
+    def producer(self, config: dict[str, Any]) -> Producer:
+        made = mock.Mock(spec=Producer)
+        cause = KafkaError(KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED)
+        made.init_transactions.side_effect = KafkaException(cause)
+        return made
+
+
+def test_a_fence_without_the_right_ends_a_process_that_never_sealed_as_a_wrong_set_up(deployment: Deployment) -> None:
+    settings, library = deployment.settings("sealer"), NoRight()
+    sealer = Sealer(settings, pipeline_of(settings), now_us, lambda given, name: ChainProducer(given, name, library))
+    with pytest.raises(ConfigError, match=r"fencing .*TRANSACTIONAL_ID_AUTHORIZATION_FAILED"):
         sealer.run(threading.Event())
 
 
