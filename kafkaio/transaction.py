@@ -142,11 +142,7 @@ class ChainProducer:
 
         Raises TransientError or ConfigError: another try needs another producer.
         """
-        if self._worker.ended(wait_s):
-            return True
-        if self._library.monotonic() - self._began > INIT_S + GRACE_S:
-            raise TransientError(f"{self._id}: a fence did not end after {INIT_S + GRACE_S:.0f} s")
-        return False
+        return self._ended("a fence", wait_s, INIT_S + GRACE_S)
 
     def begin(self, placements: Iterable[Placement], progress: Progress, sealed_at_ms: int) -> None:
         """Begin a transaction that writes all placements and the progress; it goes on beside the caller until `ended`.
@@ -175,12 +171,16 @@ class ChainProducer:
             ClockError: the broker's append time differs by more than a minute; nothing was committed.
             EvidenceError: a record is larger than its topic allows; nothing was committed.
         """
+        return self._ended("a transaction", wait_s, COMMIT_S)
+
+    def _ended(self, what: str, wait_s: float, limit_s: float) -> bool:
+        """Whether what the worker does has ended; waits for it, at most `wait_s`. Raises what it raised, or that it hangs."""
         if self._worker.ended(wait_s):
             return True
-        if self._library.monotonic() - self._began > COMMIT_S:
+        if self._library.monotonic() - self._began > limit_s:
             # A step that hangs: librdkafka does not always keep its own time-outs. `send_offsets_to_transaction` was seen to
             # hang for minutes after a broker had been killed and come back. Its thread is given up, and with it the producer.
-            raise TransientError(f"{self._id}: a transaction did not end after {COMMIT_S:.0f} s")
+            raise TransientError(f"{self._id}: {what} did not end after {limit_s:.0f} s")
         return False
 
     def commit(self, placements: Iterable[Placement], progress: Progress, sealed_at_ms: int) -> None:
@@ -238,7 +238,7 @@ class ChainProducer:
             for topic, partition in partitions:
                 self._producer.produce(topic, b"", b"aborted", partition)
             self._producer.flush(STEP_S)
-            # Waited for not longer than its own time-out, see `ended`.
+            # Waited for not longer than its own time-out, see `_ended`.
             self._worker.start(lambda: self._producer.abort_transaction(STEP_S))
             if not self._worker.ended(STEP_S + GRACE_S):
                 raise TransientError(f"{self._id}: a step did not end after {STEP_S + GRACE_S:.0f} s")
