@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import product
 
 import re2
@@ -133,6 +134,7 @@ class _Parser:
         return taken
 
 
+@cache
 def _members(atom: bytes, *, folded: bool) -> frozenset[int]:
     """The bytes that an atom matches, by RE2, whose white space is not quite Python's."""
     options = re2.Options()
