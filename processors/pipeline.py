@@ -33,7 +33,6 @@ from schemas.locator import Located
 from schemas.net import Net, SecretError
 from schemas.policy import Decision, Policy
 from schemas.redact import RedactionCheck
-from schemas.registry import AUDIT_EVENT
 from schemas.secrets import suspicious
 from schemas.tokenized import Tokenized
 from sealtrail.avro import HEADER_SIZE, Codec
@@ -156,7 +155,7 @@ class _BatchRun:
     def _stretches(self) -> Stretches | None:
         """Stretches of good records, where there is a native kernel."""
         quick, pipeline, chain = self._quick, self._p, self._state.head.chain
-        if quick.kernel is None or quick.native is None or quick.hints is None or self._unprocessable:
+        if quick.kernel is None or not quick.native or quick.hints is None or self._unprocessable:
             return None
         steps = Steps(
             kernel=quick.kernel,
@@ -171,7 +170,7 @@ class _BatchRun:
             partitions=self._partitions,
             before=self._state.runs,
             changed=self._changed,
-            plan=lambda decision, tenant: self._event_plan(decision, tenant, AUDIT_EVENT),
+            plan=self._event_plan,
         )
         return Stretches(steps, quick.native, quick.hints)
 
@@ -293,7 +292,7 @@ class _BatchRun:
         """For all events with this key; None: its source may not state them."""
         if not self._quick.entitled(found):
             return None
-        return self._event_plan(self._quick.decision(found, value), found.tenant.decode(), AUDIT_EVENT)
+        return self._event_plan(self._quick.decision(found, value), found.tenant.decode(), self._quick.written_with(value))
 
     def _event_plan(self, decision: Decision, tenant: str, schema: Codec) -> Plan:
         return self._writer.plan(

@@ -9,7 +9,6 @@ Not here: whatever is not good; see `processors.pipeline`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import fields
 from typing import Self
 
@@ -19,8 +18,10 @@ from processors.native import Kernel, NativeHints, NativeLocator
 from schemas.locator import Located, Locator
 from schemas.policy import Decision, Policy
 from schemas.program import program
-from schemas.registry import AUDIT_EVENT, Registry
+from schemas.registry import Registry
 from schemas.secrets import text_beginnings
+from schemas.versions import Version, versions
+from sealtrail.avro import HEADER_SIZE, Codec
 
 REMEMBERED = 4096  # decisions; a deployment has some tens of event names by tens of tenants
 ASKED = frozenset({"tenant", "event_name", "emitter.source"})  # what entitles, and whose keys are used
@@ -37,12 +38,13 @@ class Quick:
         kernel: the native kernel; None: the Python form.
 
     Attributes:
-        locate: of an event's bytes, what sealing needs; None: not good.
-        native: the same for the kernel; None: without it. hints: what secrets begin with, for the kernel.
+        native: what locates, for the kernel, each version of the event; none without it.
+        hints: what secrets begin with, for the kernel.
     """
 
     def __init__(self, registry: Registry, region: str, policy: Policy, kernel: Kernel | None = None) -> None:
         self._registry = registry
+        self._versions = tuple(versions(registry))
         self._region = region
         self.kernel = kernel
         self.hints: NativeHints | None = None
@@ -55,14 +57,20 @@ class Quick:
         self._policy = policy
         self._decisions: dict[tuple[object, ...], Decision] = {}
         self._decided: dict[bytes, tuple[str, Decision] | None] = {}
-        self.locate: Callable[[bytes], Located | None] = Locator(self._registry, self._region, asked)
-        self.native: NativeLocator | None = None
+        self._locators = {
+            known.event.header: Locator(self._registry, self._region, asked, known.event, known.most)
+            for known in self._versions
+        }
+        self.native: tuple[NativeLocator, ...] = ()
         if self.kernel is not None:
             try:
-                made = program(self._registry, self._region, asked)
-                self.native = self.kernel.Locator(*(getattr(made, field.name) for field in fields(made)))
+                self.native = tuple(self._program(self.kernel, known, asked) for known in self._versions)
             except ValueError as error:
                 _log.warning("native kernel not used", problem=str(error))
+
+    def _program(self, kernel: Kernel, known: Version, asked: frozenset[str]) -> NativeLocator:
+        made = program(self._registry, self._region, asked, known.event, known.most)
+        return kernel.Locator(*(getattr(made, field.name) for field in fields(made)))
 
     def under(self, policy: Policy) -> Self:
         """The same, under this policy from now on."""
@@ -70,13 +78,22 @@ class Quick:
             self._take_up(policy)
         return self
 
+    def locate(self, value: bytes) -> Located | None:
+        """Of an event's bytes, what sealing needs; None: not good."""
+        locator = self._locators.get(value[:HEADER_SIZE])
+        return None if locator is None else locator(value)
+
+    def written_with(self, value: bytes) -> Codec:
+        """The schema of an event that was located."""
+        return self._registry.by_header[value[:HEADER_SIZE]]
+
     def decision(self, found: Located, value: bytes) -> Decision:
         """What the policy says of the event that was located in `value`."""
         decision = self._decisions.get(found.key)
         if decision is None:
             if len(self._decisions) >= REMEMBERED:
                 self._decisions.clear()
-            decision = self._decisions[found.key] = self._policy.decide(AUDIT_EVENT.decode(value))
+            decision = self._decisions[found.key] = self._policy.decide(self.written_with(value).decode(value))
         return decision
 
     def entitled(self, found: Located) -> bool:
@@ -90,7 +107,7 @@ class Quick:
         """
         if key in self._decided:
             return self._decided[key]
-        event = AUDIT_EVENT.decode(value)
+        event = self.written_with(value).decode(value)
         if len(self._decided) >= REMEMBERED:
             self._decided.clear()
         entitled = self._policy.entitled(event["emitter"]["source"], event["tenant"], event["event_name"])

@@ -26,6 +26,7 @@ from processors.tokens import Tokens
 from schemas.locator import Hole
 from schemas.policy import Decision
 from schemas.secrets import find
+from sealtrail.avro import Codec
 from sealtrail.emitters import CLOSE_EVENT
 from sealtrail.errors import TransientError
 from sealtrail.seal import SEAL, SEALED_EVENT
@@ -49,7 +50,7 @@ class Steps:
         quick: under the transaction's policy.
         chain: its name; partition, partitions: of the raw topic.
         before: runs' states before the transaction; changed: those that it changed, to which more are added.
-        plan: of a decision on an event of a tenant.
+        plan: of a decision on an event of a tenant, written with a schema.
     """
 
     kernel: Kernel
@@ -64,7 +65,7 @@ class Steps:
     partitions: int
     before: Mapping[bytes, RunState]
     changed: dict[bytes, RunState]
-    plan: Callable[[Decision, str], Plan]
+    plan: Callable[[Decision, str, Codec], Plan]
 
     def run_of(self, header: bytes) -> Run | None:
         """As the kernel asks for it."""
@@ -87,7 +88,7 @@ class Steps:
             if decided is None:
                 return None
             tenant, decision = decided
-            plan = self.plan(decision, tenant)
+            plan = self.plan(decision, tenant, self.quick.written_with(value))
             until = self.writer.writer.until(plan.retain_until_ms)
             (words, signed), scope, policy, schema = plan.words, plan.scope_key, plan.policy, plan.content_schema
             return self.kernel.Plan(words, signed, plan.sign, until, scope, policy, schema, plan.outputs, plan)
@@ -112,7 +113,7 @@ class Steps:
 class Stretches:
     """Those of one transaction."""
 
-    def __init__(self, steps: Steps, native: NativeLocator, hints: NativeHints) -> None:
+    def __init__(self, steps: Steps, native: tuple[NativeLocator, ...], hints: NativeHints) -> None:
         self._steps = steps
         writer = steps.writer
         # It holds the steps, which must not hold it: the collector does not see through it.

@@ -66,7 +66,7 @@ class Located(NamedTuple):
 
     Attributes:
         actor: of actor.id; recipients: of message.recipient_count, 0 without a message.
-        key: what stands in the fields that were asked for; equal keys, equal values in all of them.
+        key: the schema's header, and what stands in the fields that were asked for; equal keys, equal values in all of them.
         holes: in the order in which they stand.
     """
 
@@ -115,20 +115,28 @@ class Locator:
         registry: whose extensions are known.
         region: the one region whose events are good.
         asked: paths, without `[]`, of the fields whose values make the key.
-        event: the schema that the events are written with.
+        event: the schema that the events are written with; most: bytes that one may have.
     """
 
-    def __init__(self, registry: Registry, region: str, asked: Iterable[str] = (), event: Codec = AUDIT_EVENT) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        region: str,
+        asked: Iterable[str] = (),
+        event: Codec = AUDIT_EVENT,
+        most: int = MAX_EVENT_BYTES,
+    ) -> None:
         self._header = event.header
+        self._most = most
         extensions: dict[bytes, _Locate] = {
             digest: _Reader(codec.text, "extension.payload.").function("b")
             for digest, codec in registry.extensions.items()
             if digest not in registry.unclassified
         }
-        self._locate: _Locate = _EventReader(event.text, extensions, region, frozenset(asked)).function("b")
+        self._locate: _Locate = _EventReader(event, extensions, region, frozenset(asked)).function("b")
 
     def __call__(self, data: bytes) -> Located | None:
-        if len(data) > MAX_EVENT_BYTES or data[:HEADER_SIZE] != self._header:
+        if len(data) > self._most or data[:HEADER_SIZE] != self._header:
             return None
         try:
             return cast("Located", self._locate(data))
@@ -380,21 +388,22 @@ def below(path: str, field: Mapping[str, Any]) -> str:
 class _EventReader(_Reader):
     """The event schema: what its fields say of each other, its extension, and what is picked out."""
 
-    def __init__(self, text: str, extensions: Mapping[bytes, _Locate], region: str, asked: frozenset[str]) -> None:
-        super().__init__(text, "", RULES)
+    def __init__(self, event: Codec, extensions: Mapping[bytes, _Locate], region: str, asked: frozenset[str]) -> None:
+        super().__init__(event.text, "", RULES)
+        self._header = event.header
         self._asked = asked
         self._region = region.encode()
         self._start = str(HEADER_SIZE)
         self._names |= {"extensions": extensions, "suspicious": suspicious, "Located": Located._make, "NOTHING": _NOTHING}
         self._names |= {"encrypted": is_encrypted, "hole": Hole._make}
-        leaves = list(field_tree(text).leaves())
+        leaves = list(field_tree(event.text).leaves())
         self._tokenized = {leaf.path for leaf in leaves if leaf.marks is not None and leaf.marks.redact is Redact.TOKENIZE}
         self._identifying = {path: f"subject{n}" for n, path in enumerate(sorted(identifying(leaves)))}
         self._read: set[str] = set()  # leaves that lie behind
 
     def _opening(self) -> Iterator[str]:
         yield from super()._opening()
-        yield "key = []; w = key.append; holes = []"
+        yield f"key = [{self._header!r}]; w = key.append; holes = []"
         for name in self._identifying.values():
             yield f"{name} = b''"
         yield "correlation_id = stage = None; recipients = 0"

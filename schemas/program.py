@@ -2,8 +2,8 @@
 
 An operation is a tuple: code, whether its bytes are part of the key, and what it is for sealing (a place in PICKS, or -1);
 then what its code asks for, as `processors/native/kernel.c` has it. A union, an array and an extension hold the operations
-below them. The key is what stands in the fields that were asked for, as the event's bytes have it: branches, counts and
-values one after the other, so equal keys are equal values in all of them.
+below them. The key is the schema's header and what stands in the fields that were asked for, as the event's bytes have it:
+branches, counts and values one after the other, so equal keys are equal values in all of them.
 
 What texts must be is asked of the same functions as there. A pattern that is a class of characters, once and again, is
 handed over as that; all others are looked at in Python once, and remembered.
@@ -80,7 +80,9 @@ class Program:
     operations: tuple[Operation, ...]
 
 
-def program(registry: Registry, region: str, asked: Iterable[str] = (), event: Codec = AUDIT_EVENT) -> Program:
+def program(
+    registry: Registry, region: str, asked: Iterable[str] = (), event: Codec = AUDIT_EVENT, most: int = MAX_EVENT_BYTES
+) -> Program:
     """The program of what `Locator` locates with these arguments. Raises ValueError: a schema that has none."""
     extensions = tuple(
         (VARIANT, 0, -1, digest, _Writer(codec.text, {}).operations())
@@ -92,7 +94,7 @@ def program(registry: Registry, region: str, asked: Iterable[str] = (), event: C
     kinds, statuses = writer.symbols("actor.kind"), writer.symbols("redaction.status")
     return Program(
         event.header,
-        MAX_EVENT_BYTES,
+        most,
         region.encode(),
         OPEN.encode(),
         2 * kinds.index("SYSTEM"),

@@ -320,7 +320,7 @@ class Driven:
         }
         bent = {name: self._told(name, calls.get(name, call)) for name, call in given.items()}
         self.sealing: NativeSealing = KERNEL.Sealing(
-            FEW.native, hints, b"emitter.close", SEAL.header, SEALED_EVENT.header, b"\x02", b"\x06abc", *bent.values()
+            (FEW.native,), hints, b"emitter.close", SEAL.header, SEALED_EVENT.header, b"\x02", b"\x06abc", *bent.values()
         )
 
     def _plan(self, **changes: Any) -> object:
@@ -503,7 +503,9 @@ def test_parts_of_another_size_are_refused(source: Speaker) -> None:
     with pytest.raises(ValueError, match="time"):
         KERNEL.Session(b"", b"", b"", b"", b"", b"", 0, 1 << 60)
     with pytest.raises(ValueError, match="too long"):
-        KERNEL.Sealing(BOTH.native, ANY_TEXT, b"", b"", b"", b"", bytes(2000), bool, str, str, str, str, str, str)  # type: ignore[arg-type]
+        KERNEL.Sealing((BOTH.native,), ANY_TEXT, b"", b"", b"", b"", bytes(2000), bool, str, str, str, str, str, str)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="Locators"):
+        KERNEL.Sealing((BOTH.native, 7), ANY_TEXT, b"", b"", b"", b"", b"", bool, str, str, str, str, str, str)  # type: ignore[arg-type]
 
 
 # -- whole batches

@@ -117,7 +117,7 @@ class Kernel(Protocol):
 
     def Sealing(  # noqa: N802
         self,
-        locator: NativeLocator,
+        locators: tuple[NativeLocator, ...],
         hints: NativeHints,
         close: bytes,
         seal_header: bytes,
@@ -136,6 +136,7 @@ class Kernel(Protocol):
         """For one transaction.
 
         Args:
+            locators: one at least; of each version of the event.
             close: an event name that is never good.
             seal_header, event_header: single-object headers; sealed_at, chain: as they stand in a seal, its length before it.
             secret: whether a text of an event holds one; asked where a hint stands in it.

@@ -620,6 +620,8 @@ static int locate(Locator *self, event *e, PyObject *data)
         return SLOW;
     e->at += header;
     e->key.size = e->holes.size = e->spans.size = 0;
+    if (put(&e->key, e->base, (size_t)header) < 0)
+        return FAIL;
     e->has = 0;
     e->where = (text){NULL, 0};
     memset(e->subjects, 0, sizeof e->subjects);
@@ -1322,7 +1324,7 @@ static PyTypeObject PlanType = {
 
 typedef struct {
     PyObject_HEAD
-    Locator *locator;
+    PyObject *locators; /* a tuple of them: one of each version of the event */
     Hints *hints;
     PyObject *close, *seal_header, *event_header, *sealed_at, *chain;
     PyObject *secret, *run, *plan, *content, *attest, *flush, *random; /* calls; see processors/native/__init__.py */
@@ -1817,6 +1819,19 @@ static int accept(stretch *s, size_t index, Plan *plan, PyObject *content)
     return count_event(s, e);
 }
 
+/* The locator of the schema that an event was written with; NULL: none. */
+static Locator *locator_of(Sealing *self, PyObject *value)
+{
+    text given = {(const unsigned char *)PyBytes_AS_STRING(value), (size_t)PyBytes_GET_SIZE(value)};
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(self->locators); i++) {
+        Locator *one = (Locator *)PyTuple_GET_ITEM(self->locators, i);
+        size_t size = (size_t)PyBytes_GET_SIZE(one->header);
+        if (given.size >= size && memcmp(given.at, PyBytes_AS_STRING(one->header), size) == 0)
+            return one;
+    }
+    return NULL;
+}
+
 /* One record whose parts the caller holds. */
 static int take_value(stretch *s, PyObject *key, PyObject *value, PyObject *header, PyObject *mac, int64_t ms)
 {
@@ -1825,7 +1840,8 @@ static int take_value(stretch *s, PyObject *key, PyObject *value, PyObject *head
     Plan *plan = NULL;
     PyObject *content = NULL;
     size_t index;
-    int outcome = locate(self->locator, e, value);
+    Locator *locator = locator_of(self, value);
+    int outcome = locator == NULL ? SLOW : locate(locator, e, value);
     if (outcome != GOOD)
         return outcome;
     if (e->numbers[SEQ] <= 0 || equals_bytes(e->texts[EVENT_NAME], self->close))
@@ -1952,7 +1968,7 @@ static void sealing_dealloc(Sealing *self)
 {
     PyObject_GC_UnTrack(self);
     PyObject *parts[] = {
-        (PyObject *)self->locator, (PyObject *)self->hints, self->close, self->seal_header, self->event_header, self->sealed_at,
+        self->locators, (PyObject *)self->hints, self->close, self->seal_header, self->event_header, self->sealed_at,
         self->chain, self->secret, self->run, self->plan, self->content, self->attest, self->flush, self->random, self->plans};
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
         Py_XDECREF(parts[i]);
@@ -1962,10 +1978,10 @@ static void sealing_dealloc(Sealing *self)
 
 static PyObject *sealing_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(kwargs))
 {
-    PyObject *locator, *hints, *close, *seal_header, *event_header, *sealed_at, *chain;
+    PyObject *locators, *hints, *close, *seal_header, *event_header, *sealed_at, *chain;
     PyObject *secret, *run_, *plan, *content, *attest, *flush, *random;
     if (!PyArg_ParseTuple(
-            args, "O!O!SSSSSOOOOOOO", &LocatorType, &locator, &HintsType, &hints, &close, &seal_header, &event_header,
+            args, "O!O!SSSSSOOOOOOO", &PyTuple_Type, &locators, &HintsType, &hints, &close, &seal_header, &event_header,
             &sealed_at, &chain, &secret, &run_, &plan, &content, &attest, &flush, &random))
         return NULL;
     if (PyBytes_GET_SIZE(chain) > MAX_CHAIN || PyBytes_GET_SIZE(sealed_at) > MAX_NUMBER_SIZE ||
@@ -1973,10 +1989,15 @@ static PyObject *sealing_new(PyTypeObject *type, PyObject *args, PyObject *Py_UN
         PyErr_SetString(PyExc_ValueError, "a part of the seal that is too long");
         return NULL;
     }
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(locators); i++)
+        if (!Py_IS_TYPE(PyTuple_GET_ITEM(locators, i), &LocatorType)) {
+            PyErr_SetString(PyExc_TypeError, "Locators are due");
+            return NULL;
+        }
     Sealing *self = (Sealing *)type->tp_alloc(type, 0);
     if (self == NULL)
         return NULL;
-    self->locator = (Locator *)Py_NewRef(locator);
+    self->locators = Py_NewRef(locators);
     self->hints = (Hints *)Py_NewRef(hints);
     self->close = Py_NewRef(close);
     self->seal_header = Py_NewRef(seal_header);
