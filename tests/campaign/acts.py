@@ -20,7 +20,7 @@ import pytest
 from infra.report import Reporter
 from kafkaio.transaction import Ends
 from schemas.catalogue import topic_name
-from sealtrail.errors import SealtrailError
+from sealtrail.errors import SealtrailError, TransientError
 from tests.campaign.cluster import BROKERS, Cluster
 from tests.campaign.lines import Line
 from tests.campaign.load import Load, Positions
@@ -33,6 +33,8 @@ from tests.trail import GrowingTrail
 
 SEALERS = 3
 STEADY_S = 300.0  # until all sealers have chains and all chains go on
+PACE_S = 2.0  # how far behind the load a chain that keeps up may be
+PACES = 10  # in a row, until brokers that were just started count as warm
 STRIKES_S = 60.0  # until a request of the kind comes by
 PATIENCE_S = 180.0  # a recovery that takes longer than it should is still measured
 REFUSED_S = 30.0  # until a zombie that was woken has noticed
@@ -65,6 +67,18 @@ class Campaign:
         self._trail = GrowingTrail(cluster, cluster.partitions)
         self._raw = [(topic_name(cluster.topic_prefix, "audit.raw"), p) for p in range(cluster.partitions)]
         self._records = 0
+
+    def warm(self) -> None:
+        """Load until every chain keeps up with it: brokers that were just started compile what they do, and stall meanwhile."""
+        self._await_steady()
+        deadline, kept = time.monotonic() + STEADY_S, 0
+        while kept < PACES:
+            if time.monotonic() > deadline:
+                raise TransientError(f"chains do not keep up with the load after {STEADY_S:.0f} s")
+            acknowledged = self._load.acknowledged()
+            time.sleep(PACE_S)
+            kept = kept + 1 if self._positions.reached(acknowledged) else 0
+        self._load.pause()
 
     def run(self, fault: Fault) -> Line:
         """One round. Whatever does not hold is in the line."""

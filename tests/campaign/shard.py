@@ -18,8 +18,14 @@ from tests.campaign.sealers import Sealers
 PARTITIONS = 6  # of the raw topic: two chains for each of three sealers
 
 
-def run(faults: Sequence[Fault], shard: tuple[int, int], ledger: Ledger, rate: float, report: Reporter) -> None:
-    """Do what is not done of these, until something does not hold; a line each. `shard`: which of how many, for the files.
+def run(
+    faults: Sequence[Fault], shard: tuple[int, int], ledger: Ledger, rate: float, report: Reporter, *, warm: bool = True
+) -> None:
+    """Do what is not done of these, until something does not hold; a line each.
+
+    Args:
+        shard: which of how many, for the files.
+        warm: the first strikes when the chains keep up with the load; else at once.
 
     The cluster's folder stays, logs and all, if something did not hold. Raises UnfitError, whose fault has no line.
     """
@@ -43,6 +49,9 @@ def run(faults: Sequence[Fault], shard: tuple[int, int], ledger: Ledger, rate: f
             load = held.enter_context(Load(cluster, PARTITIONS, rate))
             positions = held.enter_context(Positions(cluster, PARTITIONS))
             campaign = Campaign(cluster, relays, sealers, load, positions, report)
+            if warm:
+                campaign.warm()
+                report.line("the chains keep up with the load")
             for count, fault in enumerate(left, 1):
                 line = campaign.run(fault)
                 ledger.add(*shard, line)
