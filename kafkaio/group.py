@@ -26,6 +26,7 @@ from schemas.settings import Settings
 SESSION_TIMEOUT_MS = 10_000  # a dead sealer's partitions move after this
 MAX_POLL_INTERVAL_MS = 300_000  # above the longest recovery of all partitions of a process
 QUEUE_KIB = 65_536  # fetched ahead, a process
+STRETCH_BYTES = 262_144  # of one partition, one after the other: while one chain has a batch waiting, the others are not read
 _OUT_OF_RANGE = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)
 _NO_RIGHT = (KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError.TOPIC_AUTHORIZATION_FAILED)
 
@@ -77,6 +78,7 @@ class RawConsumer:
             "enable.auto.commit": False,
             "enable.auto.offset.store": False,
             "fetch.wait.max.ms": 50,
+            "max.partition.fetch.bytes": STRETCH_BYTES,
             "queued.max.messages.kbytes": QUEUE_KIB,
             "log.connection.close": False,
             "error_cb": self._note_error,

@@ -44,6 +44,11 @@ STEP_S = 10.0  # bound of one commit step; below the transaction's time-out
 GRACE_S = 2.0  # beyond a step's own time-out; then it hangs
 COMMIT_S = 3 * STEP_S + GRACE_S  # of all steps; then one of them hangs
 FLUSH_S = 0.5  # between two looks for a refusal
+# Records wait for the flush that follows the last of them. librdkafka's idempotent producer has one request of a partition on
+# its way, if it holds more than five records; while another batch is due, its thread asks again and again, without a pause,
+# for the answer: a twelfth of the sealer's processor time with its defaults. So one batch a partition, where they fit.
+LINGER_MS = 1_000
+BATCH_BYTES = 2_500_000  # below what each topic of a transaction takes, however badly it compresses
 REFUSABLE = 65_536  # bytes; a smaller record is not refused for its size, so it needs no delivery report
 STABLE_S = 30.0  # above TRANSACTION_TIMEOUT_MS and the broker's scan for timed-out transactions
 REQUEST_S = 10.0
@@ -118,7 +123,8 @@ class ChainProducer:
             "socket.timeout.ms": SOCKET_TIMEOUT_MS,
             "message.timeout.ms": TRANSACTION_TIMEOUT_MS,  # nothing may outlive its transaction
             "message.max.bytes": 4 << 20,  # above the topics' 3 MiB, so that the broker decides
-            "linger.ms": 5,
+            "linger.ms": LINGER_MS,
+            "batch.size": BATCH_BYTES,
             "compression.type": "lz4",
             "log.connection.close": False,
             "logger": silent_logger("sealtrail.kafka.transaction"),

@@ -33,7 +33,7 @@ from infra.stack import Stack
 from kafkaio.client import client_config
 from kafkaio.library import Librdkafka
 from kafkaio.reader import PartitionReader
-from kafkaio.transaction import ChainProducer, ClockError, Ends, HangingError, Placement, Progress
+from kafkaio.transaction import BATCH_BYTES, ChainProducer, ClockError, Ends, HangingError, Placement, Progress
 from keystore import Keystore
 from processors.assembly import pipeline_of
 from processors.chain_loop import Phase
@@ -42,7 +42,7 @@ from processors.quarantine import QUARANTINED, RECORD, quarantine_info
 from processors.records import Batch, Outputs
 from processors.recovery import Topics, chain_of
 from processors.sealer import Sealer
-from schemas.catalogue import topic_name
+from schemas.catalogue import load, topic_name
 from schemas.policy import Policy
 from schemas.registry import AUDIT_EVENT
 from schemas.settings import Settings
@@ -57,6 +57,12 @@ from tests.trail import SHARED_PARTITIONS, all_sealed, check_trail, emitters, lo
 
 def now_us() -> int:
     return time.time_ns() // 1000
+
+
+def test_a_batch_fits_into_each_topic_of_a_transaction_however_badly_it_compresses() -> None:
+    written = [topic for topic in load().topics if "sealer" in topic.writers and topic.name != "audit.dead-letters"]
+    assert len(written) == 7
+    assert all(topic.max_message_bytes > 1.1 * BATCH_BYTES for topic in written)
 
 
 def new_sealer(deployment: Deployment, **flags: Any) -> Sealer:

@@ -22,7 +22,7 @@ from auditor.console import collect_seldom, run_until_stopped, settings_of
 from kafkaio.client import client_config
 from kafkaio.library import LIBRDKAFKA
 from kafkaio.reader import silent_logger
-from kafkaio.transaction import STEP_S, TRANSACTION_TIMEOUT_MS, Placement, Progress
+from kafkaio.transaction import BATCH_BYTES, LINGER_MS, STEP_S, TRANSACTION_TIMEOUT_MS, Placement, Progress
 from processors.assembly import pipeline_of
 from processors.keys import SealerKeys
 from processors.sealer import Sealer
@@ -40,7 +40,8 @@ class AtLeastOnce:
             "enable.idempotence": True,
             "message.timeout.ms": TRANSACTION_TIMEOUT_MS,
             "message.max.bytes": 4 << 20,
-            "linger.ms": 5,
+            "linger.ms": LINGER_MS,
+            "batch.size": BATCH_BYTES,
             "compression.type": "lz4",
             "logger": silent_logger("sealtrail.bench"),
         }
