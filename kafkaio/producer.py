@@ -55,6 +55,7 @@ class IdempotentProducer:
         self._key = key.encode()
         self._on_delivery = on_delivery
         self._shown: dict[str | None, float] = {}
+        self._lost = ""  # why nothing can be sent any more
         config = {
             **client_config(settings),
             "acks": "all",
@@ -100,8 +101,14 @@ class IdempotentProducer:
         return True
 
     def poll(self, timeout_s: float) -> None:
-        """Serve delivery reports, waiting at most `timeout_s` for the first."""
+        """Serve delivery reports, waiting at most `timeout_s` for the first.
+
+        Raises:
+            ProducerLostError: no record can be sent by this producer any more.
+        """
         self._serve(lambda: self._producer.poll(timeout_s))
+        if self._lost:
+            raise ProducerLostError(f"producer for {self._topic} lost: {self._lost}")
 
     def flush(self, timeout_s: float) -> int:
         """Wait until every record is delivered or failed; how many are not, after `timeout_s`."""
@@ -114,10 +121,14 @@ class IdempotentProducer:
         self.flush(1.0)
 
     def _serve(self, call: Callable[[], object]) -> None:
-        """The library raises a fatal error once, from whatever call comes first; `produce` says it again, and lasting."""
+        """The library raises a fatal error once, from whatever call comes first; `produce` says it again, and lasting.
+
+        Records that wait are not reported then. So `poll` says it too: whoever waits for reports would wait for ever.
+        """
         try:
             call()
         except (KafkaException, SystemError) as error:  # the latter when it has lost the reason
+            self._lost = str(error)
             _LOG.error("kafka", topic=self._topic, problem=str(error), fatal=True)
 
     def _report(self, error: KafkaError | None, message: Message) -> None:

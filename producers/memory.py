@@ -81,6 +81,8 @@ class MemoryProducer:
         with self._something:
             self._something.wait_for(lambda: self._ready() or self.lost, min(timeout_s, 0.02))
             self._deliver()
+            if self.lost:
+                raise ProducerLostError("lost, as the test asked")
 
     def flush(self, timeout_s: float) -> int:
         """As `IdempotentProducer.flush`."""

@@ -9,6 +9,9 @@
    arrived after all is known by its number. So a number that was given is a hole for as long as Kafka refuses it, no longer.
 3. A run stays on one partition; when its records move, a new run begins.
 4. It never waits for Kafka while something is handed over: away brokers keep no event from the spool.
+5. What comes while a batch is on its way is produced once that has landed. The client library sends no second one before
+   either; but had it one that is due, its thread would ask for the first one's answer again and again, without a pause: a
+   whole processor for as long as a broker takes to answer.
 
 It knows nothing of an event but its bytes; what it states of itself comes prepared.
 """
@@ -25,7 +28,7 @@ from typing import Protocol
 
 import structlog
 
-from kafkaio.producer import Header, OnDelivery, ProducerLostError
+from kafkaio.producer import LINGER_MS, Header, OnDelivery, ProducerLostError
 from producers.backlog import Backlog
 from producers.handover import Counts, Handover
 from producers.record import RawRecord
@@ -36,6 +39,7 @@ BATCH = 500  # events taken at once: some 10 ms of work
 POLL_S = 0.25  # how long an idle sender waits for an event before it looks at the clock again
 SHORTEST_S, LONGEST_S = 0.002, 0.05  # between two looks for delivery reports: doubled while none come
 COMPLAIN_S = 30.0  # between two log lines of one kind of trouble
+GATHER_S = 0.75 * LINGER_MS / 1000  # for records to join a batch, after its first; then it may leave at any moment
 AGAIN_S = 1.0  # before what Kafka refused is produced again
 
 _LOG = structlog.get_logger("producers.sender")
@@ -101,6 +105,7 @@ class Sender:
         self._refusal: str | None = None  # why the producer is to be replaced
         self._refusals = 0
         self._generation = 0  # of the producer
+        self._flown_at = 0.0  # monotonic; when the first of those in flight was produced
         self._again_at = self._keep_at = 0.0  # not before: the next producer, the next try of the backlog
         self._complained = float("-inf")
         self._wait_s = SHORTEST_S
@@ -264,6 +269,11 @@ class Sender:
                 return
             self._connect()
         assert self._producer is not None
+        if self._flight:
+            if time.monotonic() - self._flown_at > GATHER_S:
+                return
+        else:
+            self._flown_at = time.monotonic()
         produce, fly = self._producer.produce, self._flight.append
         try:
             while self._sent < self._kept:
@@ -305,7 +315,10 @@ class Sender:
         if self._producer is None:
             return
         first = self._landed
-        self._producer.poll(0)
+        try:
+            self._producer.poll(0)
+        except ProducerLostError as error:
+            self._refusal = self._refusal or str(error)
         if self._landed > first:
             self._wait_s, self._refusals = SHORTEST_S, 0
             self._backlog.release(self._landed)

