@@ -52,6 +52,7 @@ BATCH_BYTES = 2_500_000  # below what each topic of a transaction takes, however
 REFUSABLE = 65_536  # bytes; a smaller record is not refused for its size, so it needs no delivery report
 STABLE_S = 30.0  # above TRANSACTION_TIMEOUT_MS and the broker's scan for timed-out transactions
 REQUEST_S = 10.0
+DESCRIBE_S = 3.0
 ANSWER_S = REQUEST_S + GRACE_S  # of a client that keeps its own time-out
 CLOCK_SKEW_MS = 60_000  # sealer and broker may differ by so much; a lock set too late cannot be shortened
 
@@ -373,10 +374,11 @@ class Ends:
 
     def topic_uuid(self, topic: str) -> bytes:
         """The topic's UUID, 16 bytes: a topic deleted and made anew has another."""
-        # A client waits for the controller that it knows of; if that broker is dead, until its metadata expires.
+        # A client waits for the controller that it knows of; if that broker is dead, until its metadata expires. So not for
+        # long: other chains wait with this one, and the next client knows a controller that lives.
         with self._asking(f"describing {topic}") as admin:
-            futures = admin.describe_topics(TopicCollection([topic]), request_timeout=REQUEST_S)
-            identifier = futures[topic].result(ANSWER_S).topic_id
+            futures = admin.describe_topics(TopicCollection([topic]), request_timeout=DESCRIBE_S)
+            identifier = futures[topic].result(DESCRIBE_S + GRACE_S).topic_id
         most = int(identifier.get_most_significant_bits()) & (1 << 64) - 1
         least = int(identifier.get_least_significant_bits()) & (1 << 64) - 1
         return bytes(most.to_bytes(8, "big") + least.to_bytes(8, "big"))
