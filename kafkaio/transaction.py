@@ -51,9 +51,7 @@ LINGER_MS = 1_000
 BATCH_BYTES = 2_500_000  # below what each topic of a transaction takes, however badly it compresses
 REFUSABLE = 65_536  # bytes; a smaller record is not refused for its size, so it needs no delivery report
 STABLE_S = 30.0  # above TRANSACTION_TIMEOUT_MS and the broker's scan for timed-out transactions
-REQUEST_S = 10.0
-DESCRIBE_S = 3.0
-ANSWER_S = REQUEST_S + GRACE_S  # of a client that keeps its own time-out
+REQUEST_S, DESCRIBE_S = 10.0, 3.0  # then GRACE_S for a client that keeps its own time-out
 CLOCK_SKEW_MS = 60_000  # sealer and broker may differ by so much; a lock set too late cannot be shortened
 
 _LATEST: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
@@ -376,7 +374,7 @@ class Ends:
         """The topic's UUID, 16 bytes: a topic deleted and made anew has another."""
         # A client waits for the controller that it knows of; if that broker is dead, until its metadata expires. So not for
         # long: other chains wait with this one, and the next client knows a controller that lives.
-        with self._asking(f"describing {topic}") as admin:
+        with self._asking(f"describing {topic}", DESCRIBE_S) as admin:
             futures = admin.describe_topics(TopicCollection([topic]), request_timeout=DESCRIBE_S)
             identifier = futures[topic].result(DESCRIBE_S + GRACE_S).topic_id
         most = int(identifier.get_most_significant_bits()) & (1 << 64) - 1
@@ -402,13 +400,15 @@ class Ends:
         # (FENCED_LEADER_EPOCH).
         request = {TopicPartition(topic, partition): spec for topic, partition in partitions}
         names = ", ".join(f"{topic}/{partition}" for topic, partition in partitions)
-        with self._asking(f"asking for offsets of {names}") as admin:
+        with self._asking(f"asking for offsets of {names}", REQUEST_S) as admin:
             admin.poll(0)  # serves what it logs; nothing else would
             futures = admin.list_offsets(request, isolation_level=isolation, request_timeout=REQUEST_S)
-            return {(where.topic, where.partition): future.result(ANSWER_S).offset for where, future in futures.items()}
+            return {
+                (where.topic, where.partition): future.result(REQUEST_S + GRACE_S).offset for where, future in futures.items()
+            }
 
     @contextmanager
-    def _asking(self, doing: str) -> Iterator[AdminClient]:
+    def _asking(self, doing: str, within_s: float) -> Iterator[AdminClient]:
         """The client that is asked; after an error the next question is a new one's.
 
         It is held until it has answered, whatever another thread makes of it meanwhile: with a client go its questions, and
@@ -423,4 +423,4 @@ class Ends:
                     self._admin = self._library.admin(self._config)
             if isinstance(error, KafkaException):
                 raise classify(error, doing) from error
-            raise TransientError(f"{doing}: no answer within {ANSWER_S:.0f} s") from error
+            raise TransientError(f"{doing}: no answer within {within_s + GRACE_S:.0f} s") from error
