@@ -340,6 +340,7 @@ class Ends:
         self._config: dict[str, Any] = {**client_config(settings), "logger": silent_logger("sealtrail.kafka.ends")}
         self._admin = library.admin(self._config)
         self._guard = Lock()
+        self._describe_s = DESCRIBE_S  # for the next answer; longer after none came
 
     def high(self, partitions: Sequence[tuple[str, int]]) -> dict[tuple[str, int], int]:
         """One past the last record, committed or not."""
@@ -373,10 +374,12 @@ class Ends:
     def topic_uuid(self, topic: str) -> bytes:
         """The topic's UUID, 16 bytes: a topic deleted and made anew has another."""
         # A client waits for the controller that it knows of; if that broker is dead, until its metadata expires. So not for
-        # long: other chains wait with this one, and the next client knows a controller that lives.
-        with self._asking(f"describing {topic}", DESCRIBE_S) as admin:
-            futures = admin.describe_topics(TopicCollection([topic]), request_timeout=DESCRIBE_S)
-            identifier = futures[topic].result(DESCRIBE_S + GRACE_S).topic_id
+        # long, at first: other chains wait with this one, and the next client knows a controller that lives.
+        within_s, self._describe_s = self._describe_s, min(2 * self._describe_s, REQUEST_S)
+        with self._asking(f"describing {topic}", within_s) as admin:
+            futures = admin.describe_topics(TopicCollection([topic]), request_timeout=within_s)
+            identifier = futures[topic].result(within_s + GRACE_S).topic_id
+        self._describe_s = DESCRIBE_S
         most = int(identifier.get_most_significant_bits()) & (1 << 64) - 1
         least = int(identifier.get_least_significant_bits()) & (1 << 64) - 1
         return bytes(most.to_bytes(8, "big") + least.to_bytes(8, "big"))

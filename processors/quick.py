@@ -20,7 +20,7 @@ from schemas.policy import Decision, Policy
 from schemas.program import program
 from schemas.registry import Registry
 from schemas.secrets import text_beginnings
-from schemas.versions import Version, versions
+from schemas.versions import UNFIT, Version, versions
 from sealtrail.avro import HEADER_SIZE, Codec
 
 REMEMBERED = 4096  # decisions; a deployment has some tens of event names by tens of tenants
@@ -57,16 +57,19 @@ class Quick:
         self._policy = policy
         self._decisions: dict[tuple[object, ...], Decision] = {}
         self._decided: dict[bytes, tuple[str, Decision] | None] = {}
-        self._locators = {
-            known.event.header: Locator(self._registry, self._region, asked, known.event, known.most)
-            for known in self._versions
-        }
-        self.native: tuple[NativeLocator, ...] = ()
-        if self.kernel is not None:
+        self._locators: dict[bytes, Locator] = {}
+        native = []
+        for known in self._versions:
             try:
-                self.native = tuple(self._program(self.kernel, known, asked) for known in self._versions)
-            except ValueError as error:
-                _log.warning("native kernel not used", problem=str(error))
+                self._locators[known.event.header] = Locator(self._registry, self._region, asked, known.event, known.most)
+                if self.kernel is not None:
+                    native.append(self._program(self.kernel, known, asked))
+            except UNFIT as error:
+                if known is self._versions[0] and not self._locators:
+                    raise
+                header = known.event.header.hex()
+                _log.warning("native kernel or quick way not used", header=header, problem=f"{type(error).__name__}: {error}")
+        self.native: tuple[NativeLocator, ...] = tuple(native)
 
     def _program(self, kernel: Kernel, known: Version, asked: frozenset[str]) -> NativeLocator:
         made = program(self._registry, self._region, asked, known.event, known.most)

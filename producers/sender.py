@@ -38,6 +38,7 @@ from sealtrail.errors import ConfigError, EvidenceError, TransientError
 BATCH = 500  # events taken at once: some 10 ms of work
 POLL_S = 0.25  # how long an idle sender waits for an event before it looks at the clock again
 SHORTEST_S, LONGEST_S = 0.002, 0.05  # between two looks for delivery reports: doubled while none come
+WAITED_FOR_S = 0.01  # the longest while records wait for them
 COMPLAIN_S = 30.0  # between two log lines of one kind of trouble
 GATHER_S = 0.75 * LINGER_MS / 1000  # for records to join a batch, after its first; then it may leave at any moment
 AGAIN_S = 1.0  # before what Kafka refused is produced again
@@ -325,7 +326,7 @@ class Sender:
             self._handover.acknowledged(self._acknowledged, self._handed)
             self._acknowledged = self._handed = 0
         else:
-            self._wait_s = min(LONGEST_S, self._wait_s * 2)
+            self._wait_s = min(LONGEST_S if self._sent == self._kept else WAITED_FOR_S, self._wait_s * 2)
         if self._refusal is not None:
             self._replace(self._producer, self._refusal)
 

@@ -21,6 +21,9 @@ from schemas.fields import PRIMITIVES
 from schemas.locator import ASKED, PICKED
 from schemas.registry import Registry
 from sealtrail.avro import Codec
+from sealtrail.errors import SealtrailError
+
+UNFIT = (SealtrailError, ValueError, LookupError)  # what a version raises of which there is no locator
 
 _log = structlog.get_logger()
 
@@ -45,7 +48,7 @@ def versions(registry: Registry) -> Iterator[Version]:
     for codec in older:
         try:
             yield version(codec, current)
-        except ValueError as error:
+        except UNFIT as error:
             _log.warning("events of an older version go through the steps", schema=codec.sha256.hex(), problem=str(error))
 
 
@@ -130,14 +133,14 @@ class _Merge:
 def _define(schema: Any, named: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """The definition of a type, by name or in place, remembered from its first use on."""
     if isinstance(schema, str):
-        return {"type": schema} if schema in PRIMITIVES else named[schema]
+        return {"type": schema} if schema in PRIMITIVES else named[schema.rpartition(".")[2]]
     if isinstance(schema, list):
         for branch in schema:
             if branch != "null":
                 _define(branch, named)
         return {"type": "union"}
     if "name" in schema:
-        named[schema["name"]] = schema
+        named[schema["name"].rpartition(".")[2]] = schema
     if schema["type"] == "array":
         _define(schema["items"], named)
     for field in schema.get("fields", ()):

@@ -185,6 +185,26 @@ def test_a_client_whose_controller_was_killed_is_asked_once(scene: Scene, monkey
     assert len(ends.topic_uuid("raw")) == 16
 
 
+def test_what_gets_no_answer_is_asked_for_longer_each_time(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Brokers that have just started may take longer than a dead controller deserves."""
+    given: list[float] = []
+
+    class Slow(DeadController):
+        def describe_topics(self, *_: object, **asked: Any) -> NoReturn:
+            given.append(asked["request_timeout"])
+            super().describe_topics()
+
+    clients: list[Any] = [Slow(), Slow(), Slow(), Slow(), scene.library.admin({})]
+    monkeypatch.setattr(scene.library, "admin", lambda _: clients.pop(0))
+    ends = Ends(scene.settings, scene.library)
+    for _ in range(4):
+        with pytest.raises(TransientError):
+            ends.topic_uuid("raw")
+    assert given == [3.0, 6.0, 10.0, 10.0]
+    ends.topic_uuid("raw")
+    assert ends._describe_s == 3.0
+
+
 class Waiting(AdminClient):
     """An admin client that answers late: others ask meanwhile, and have it replaced."""
 
@@ -211,7 +231,7 @@ def test_a_client_is_kept_until_it_has_answered_though_another_thread_has_it_rep
     """Seen on three brokers: the recovery of one chain waited for ever for a client that another one's error had removed."""
 
     def fails_elsewhere() -> None:
-        with pytest.raises(TransientError), ends._asking("asking"):
+        with pytest.raises(TransientError), ends._asking("asking", 1.0):
             raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
 
     clients = [Waiting(fails_elsewhere), scene.library.admin({})]

@@ -12,9 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from processors.decode import Decode
+from processors.quick import Quick
 from schemas.contract import MAX_EVENT_BYTES, Contract
 from schemas.fields import field_tree
 from schemas.locator import Located, Locator
+from schemas.policy import Policy
 from schemas.redact import RedactionCheck
 from schemas.registry import AUDIT_EVENT, Registry, packaged_registry
 from schemas.secrets import suspicious
@@ -220,3 +222,22 @@ def test_fewer_symbols_before_are_the_first_ones_now() -> None:
     assert locate(good) is not None
     bent = AUDIT_EVENT.encode({**event, "event_type": kind["symbols"][3]})
     assert locate(older.header + bent[HEADER_SIZE:]) is None
+
+
+def test_a_version_that_has_no_locator_goes_through_the_steps_and_stops_nobody() -> None:
+    """Its login is about a field that it lacks: the steps know what to do with it."""
+    document = copy.deepcopy(SCHEMA)
+    actor = field_of(document, "actor")["type"]
+    person = {"name": "person", "type": ["null", "string"], "dataClass": "personal", "redact": "hash", "default": None}
+    fields = [{**f, "subjectField": "person"} if f["name"] == "login" else f for f in actor["fields"]]
+    replaced("actor", type={**actor, "fields": [{**person, "doc": "Who.", "example": "h1_0"}, *fields]})(document)
+    newer = Codec(json.dumps(document))
+    registry = Registry([newer, AUDIT_EVENT, FIRST], EXTENSIONS, [RUN_SESSION])
+    assert version(AUDIT_EVENT, newer).event.header == AUDIT_EVENT.header
+    for kernel in (None, KERNEL):
+        quick = Quick(registry, REGION, Policy.load(), kernel)
+        event = redacted(minimal_event())
+        assert quick.locate(AUDIT_EVENT.encode(event)) is None
+        assert quick.locate(FIRST.encode(event)) is not None, "it has no login at all"
+        assert quick.locate(newer.encode(event)) is not None
+        assert len(quick.native) == (0 if kernel is None else 2)
