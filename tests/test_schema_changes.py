@@ -202,6 +202,10 @@ def test_what_was_written_by_a_compatible_version_is_really_read(data: st.DataOb
     out = io.BytesIO()
     fastavro.schemaless_writer(out, writer, value)
     out.seek(0)
-    read = fastavro.schemaless_reader(out, writer, reader)
+    try:
+        read = fastavro.schemaless_reader(out, writer, reader)
+    except UnicodeDecodeError:  # Avro lets bytes become text; `changes` refuses it, for not all bytes are
+        assert '"bytes"' in old and '"string"' in new and WRITERS in judged(changes(field_tree(old), field_tree(new)))
+        return
     assert isinstance(read, dict)
     assert set(read) == {name for name, _ in field_tree(new).fields}
