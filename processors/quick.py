@@ -65,7 +65,7 @@ class Quick:
                 if self.kernel is not None:
                     native.append(self._program(self.kernel, known, asked))
             except UNFIT as error:
-                if known is self._versions[0] and not self._locators:
+                if not self._locators:  # of the current version, which comes first
                     raise
                 header = known.event.header.hex()
                 _log.warning("native kernel or quick way not used", header=header, problem=f"{type(error).__name__}: {error}")

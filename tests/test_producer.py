@@ -100,6 +100,14 @@ def settle(emitter: AuditProducer) -> None:
     wait_until(lambda: not emitter.counts.waiting, what="all acknowledged")
 
 
+def leave_one_waiting(emitter: AuditProducer, broker: MemoryBroker) -> None:
+    """The broker is away from now on, and the producer has one record for it."""
+    settle(emitter)
+    broker.away = True
+    emitter.emit(draft())
+    wait_until(lambda: broker.producers[0].queued == 1, what="a record in the producer")
+
+
 def seen(broker: MemoryBroker) -> list[tuple[int, str]]:
     return [(e["emitter"]["seq"], e["event_name"]) for e in map(event_of, broker.records)]
 
@@ -414,10 +422,7 @@ def test_a_lost_producer_is_replaced_and_the_run_goes_on_without_a_hole(emitter:
 def test_a_producer_that_is_lost_while_its_records_wait_is_replaced_though_nothing_else_comes(
     emitter: AuditProducer, broker: MemoryBroker
 ) -> None:
-    settle(emitter)
-    broker.away = True
-    emitter.emit(draft())
-    wait_until(lambda: broker.producers[0].queued == 1, what="a record in the producer")
+    leave_one_waiting(emitter, broker)
     broker.lose()
     wait_until(lambda: len(broker.producers) == 2, what="another producer")
     broker.away = False
@@ -429,10 +434,7 @@ def test_what_comes_while_a_batch_is_on_its_way_is_produced_once_that_has_landed
     emitter: AuditProducer, broker: MemoryBroker
 ) -> None:
     """One that is due beside it would have the client library ask for the answer without a pause."""
-    settle(emitter)
-    broker.away = True
-    emitter.emit(draft())
-    wait_until(lambda: broker.producers[0].queued == 1, what="a record in the producer")
+    leave_one_waiting(emitter, broker)
     time.sleep(2 * GATHER_S)
     for _ in range(50):
         emitter.emit(draft())
