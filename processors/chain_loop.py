@@ -196,8 +196,15 @@ class Chain:
             self._forget_fetched()
             self._sealer.pause(self._partition)
 
+    def leave(self, wait_s: float) -> None:
+        """The partition goes: wait as `await_end`; whatever is open then is left to the next owner's fence."""
+        self.await_end(wait_s)
+        if self._under_way is not None:
+            self._log.warning("chain left with a transaction open; its next owner finds whether it was committed")
+        self.drop()
+
     def drop(self) -> None:
-        """The partition is no longer ours: whatever is open is left to the next owner's fence."""
+        """Forget the producer, the state and what was fetched; what is open is left to the next fence."""
         if self._producer is not None:
             self._producer.discard()
         self._producer = self._state = self._under_way = None

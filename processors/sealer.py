@@ -110,16 +110,16 @@ class Sealer:
 
     def close(self) -> None:
         """Leave the group and end the connections; a transaction that does not end soon is left to the next fence."""
-        self._await_ends(list(self._chains.values()))
+        self._leave(list(self._chains.values()))
         self.consumer.close()
         self.reader.close()
         CHAINS.set(0)
 
-    def _await_ends(self, chains: Sequence[Chain]) -> None:
-        """Wait for what these chains have under way, not for long; what then is open their next owners' fences abort."""
+    def _leave(self, chains: Sequence[Chain]) -> None:
+        """Let these chains end what they have under way, for all together not long."""
         until = self.monotonic() + CLOSE_S
         for chain in chains:
-            chain.await_end(max(0.0, until - self.monotonic()))
+            chain.leave(max(0.0, until - self.monotonic()))
 
     def _take_up_policy(self) -> None:
         """From the next transaction on; what is sealed names the policy that it was sealed under."""
@@ -229,6 +229,4 @@ class Sealer:
     def _revoked(self, partitions: list[int]) -> None:
         _log.info("partitions gone", partitions=sorted(partitions))
         gone = [self._chains.pop(partition) for partition in partitions if partition in self._chains]
-        self._await_ends(gone)
-        for chain in gone:
-            chain.drop()
+        self._leave(gone)

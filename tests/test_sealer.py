@@ -29,6 +29,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from structlog.testing import capture_logs
 
 import processors.chain_loop
+import processors.sealer
 from infra.stack import Stack
 from kafkaio.client import client_config
 from kafkaio.library import Librdkafka
@@ -400,6 +401,37 @@ def test_a_clock_that_looked_wrong_once_is_asked_again(deployment: Deployment) -
     with capture_logs() as logs, running(sealer):
         wait_sealing(sealer, 0, 1)
     assert [entry["cause"] for entry in logs if "cause" in entry] == ["clock"]
+
+
+class Unanswered(ChainProducer):
+    """Once it is told, of what it begins no answer comes in time, though the broker commits it."""
+
+    silent = threading.Event()
+
+    def ended(self, wait_s: float = 0.0) -> bool:
+        return not self.silent.is_set() and super().ended(wait_s)
+
+
+def test_a_chain_that_leaves_before_the_answer_says_so_and_the_next_owner_finds_what_was_committed(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processors.sealer, "CLOSE_S", 0.2)
+    settings = deployment.settings("sealer")
+    leaving = Sealer(settings, pipeline_of(settings), now_us, Unanswered)
+    Unanswered.silent.clear()
+    with capture_logs() as logs, running(leaving):
+        wait_sealing(leaving, 0, 1)
+        Unanswered.silent.set()
+        acknowledged = emit(deployment, 10)
+        wait_until(lambda: all(c.committing() for c in leaving._chains.values()), what="transactions of both")
+    left = [entry["partition"] for entry in logs if "left with a transaction open" in entry["event"]]
+    assert sorted(left) == [0, 1]
+    following = new_sealer(deployment)
+    with running(following):
+        wait_sealing(following, 0, 1)
+        acknowledged += emit(deployment, 10)
+        wait_all_sealed(deployment)
+    assert check_trail(deployment).of(Kind.EVENT) == acknowledged
 
 
 # -- a wrong set-up

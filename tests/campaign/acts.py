@@ -209,8 +209,9 @@ class Campaign:
         line.refused = "broker" if by_broker else "itself"
 
     def _given_up(self, zombie: SealerProcess, partition: str) -> int:
-        """How often that process said that this chain goes back to the fence."""
-        return zombie.says("goes back to the fence", f'"partition": {partition}')
+        """How often that process gave this chain's transaction up: back to the fence, or the partition went meanwhile."""
+        given_up = ("goes back to the fence", "left with a transaction open")
+        return sum(zombie.says(words, f'"partition": {partition}') for words in given_up)
 
     def _rebalance(self, fault: Fault, line: Line) -> None:
         stroke = self._struck(time.monotonic(), dict(self._relays.owners_pids))

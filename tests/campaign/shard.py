@@ -59,6 +59,8 @@ def run(
                 if line.problem:
                     report.line(f"the trail is not trusted any more; logs are in {folder}")
                     return
-            good = True
+            good = not any(line.slow for line in ledger.lines())
+            if not good:
+                report.line(f"a recovery was slow; logs are in {folder}")
     finally:
         cluster.down(remove=good)
