@@ -3,9 +3,9 @@
     python -m bench.endurance [--minutes N] [--rate R | --share S] [--json FILE]
 
 The load is half of the sealer's maximum, which is measured first (`bench.latency` has the same two steps). Once a second
-resident memory, descriptors and threads of the sealer's processes are noted, summed. The slope of memory is that of the
-least-squares line through all samples after the first --before minutes, in MiB per ten minutes. Descriptors are constant if the
-most of the second half of those samples is not above the most of the first.
+resident memory, descriptors and threads of the sealer's processes are noted, summed; over all, their processor time. The slope
+of memory is that of the least-squares line through all samples after the first --before minutes, in MiB per ten minutes.
+Descriptors are constant if the most of the second half of those samples is not above the most of the first.
 
 The broker keeps the newest 64 MiB of each log; some GiB of disk are needed between two of its looks. At the end all must be
 sealed, and what the archive topic still holds is checked.
@@ -25,7 +25,7 @@ from dataclasses import dataclass
 import psutil
 
 from bench.ground import Ground, add_load, figures_as_json, keep, lag_of, parser_of
-from bench.peers.watch import StalledError, tree_of
+from bench.peers.watch import StalledError, cpu_s, tree_of
 
 NAME = "bench.endurance"
 SAMPLE_S = 1.0
@@ -112,9 +112,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 ground.report.line(f"{rate:,.0f} events/s for {asked.minutes:g} minutes")
                 watch = Watch(sealer)
                 watch.start()
+                spent = cpu_s(sealer)
                 try:
                     with deployment.load(rate, asked.minutes * 60) as load:
                         lag = lag_of(load)
+                    spent = cpu_s(sealer) - spent
                     if not sealer.is_running():
                         raise StalledError("it ended")
                     began = time.monotonic()
@@ -134,6 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "descriptors": _range([one.descriptors for one in counted]),
         "threads": _range([one.threads for one in counted]),
         "descriptors_grew": more,
+        "cpu_us_each": spent / lag.events * 1e6,
         "behind_s": behind_s,
         "events": lag.events,
         "checked": checked,
