@@ -111,8 +111,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 deployment.await_begun()
                 ground.report.line(f"{rate:,.0f} events/s for {asked.minutes:g} minutes")
                 watch = Watch(sealer)
-                watch.start()
                 spent = cpu_s(sealer)
+                watch.start()
                 try:
                     with deployment.load(rate, asked.minutes * 60) as load:
                         lag = lag_of(load)

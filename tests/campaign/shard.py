@@ -27,7 +27,7 @@ def run(
         shard: which of how many, for the files.
         warm: the first strikes when the chains keep up with the load; else at once.
 
-    The cluster's folder stays, logs and all, if something did not hold. Raises UnfitError, whose fault has no line.
+    The cluster's folder stays, logs and all, if something did not hold or was slow. Raises UnfitError, whose fault has no line.
     """
     done = {line.number for line in ledger.lines()}
     left = [fault for fault in faults if fault.number not in done]
@@ -52,6 +52,7 @@ def run(
             if warm:
                 campaign.warm()
                 report.line("the chains keep up with the load")
+            slow = False
             for count, fault in enumerate(left, 1):
                 line = campaign.run(fault)
                 ledger.add(*shard, line)
@@ -59,8 +60,9 @@ def run(
                 if line.problem:
                     report.line(f"the trail is not trusted any more; logs are in {folder}")
                     return
-            good = not any(line.slow for line in ledger.lines())
-            if not good:
+                slow = slow or line.slow
+            good = not slow
+            if slow:
                 report.line(f"a recovery was slow; logs are in {folder}")
     finally:
         cluster.down(remove=good)
