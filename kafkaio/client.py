@@ -16,6 +16,7 @@ from sealtrail.errors import ConfigError, SealtrailError, TransientError
 ConfigValue = str | int | float | bool
 
 RECONNECT_MS = 2_000  # at most between two tries of a connection; the library's own 10 s are a third of a recovery
+FETCH_AGAIN_MS = 20  # a queue that was full is looked at again; after the library's own 1,000 ms it has long been empty
 RETRY_AFTER_S = 1.0  # a broker that restarts is back in 5 to 10 s; clients also back off by themselves
 
 # What no retry mends: the deployment's rights, names or certificates are wrong.
@@ -59,6 +60,28 @@ def client_config(settings: Settings) -> dict[str, ConfigValue]:
         "ssl.ca.location": _file("kafka_ca", settings.kafka_ca),
         "ssl.certificate.location": _file("kafka_certificate", settings.kafka_certificate),
         "ssl.key.location": _file("kafka_key", settings.kafka_key),
+    }
+
+
+def consumer_config(settings: Settings, *, queue_kib: int, wait_ms: int) -> dict[str, ConfigValue]:
+    """`client_config`, and how every consumer reads: committed records alone, positions kept by us.
+
+    Args:
+        queue_kib: how much it may have fetched ahead, of all partitions together; the last fetch may go beyond.
+        wait_ms: how long a broker holds a fetch that finds nothing new.
+
+    Raises ConfigError as `client_config` does.
+    """
+    return {
+        **client_config(settings),
+        "isolation.level": "read_committed",
+        "auto.offset.reset": "error",
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "fetch.wait.max.ms": wait_ms,
+        "fetch.queue.backoff.ms": FETCH_AGAIN_MS,
+        "queued.max.messages.kbytes": queue_kib,
+        "log.connection.close": False,
     }
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from kafkaio.client import classify, client_config
+from kafkaio.client import classify, consumer_config
 from kafkaio.reader import silent_logger
 from schemas.settings import Settings
 from sealtrail.errors import ConfigError
@@ -25,6 +25,7 @@ from sealtrail.errors import ConfigError
 SESSION_TIMEOUT_MS = 10_000  # a dead sink's partitions move after this
 MAX_POLL_INTERVAL_MS = 300_000  # above the longest wait for one answer of a destination
 QUEUE_KIB = 16_384  # fetched ahead, a process
+FETCH_WAIT_MS = 50
 ASK_S = 10.0  # one question to the brokers
 _OUT_OF_RANGE = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)
 _NO_RIGHT = (KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError.TOPIC_AUTHORIZATION_FAILED)
@@ -73,19 +74,12 @@ class DeliveryConsumer:
         self._astray: set[int] = set()  # partitions without a position
         self.last_error = ""
         config: dict[str, Any] = {
-            **client_config(settings),
+            **consumer_config(settings, queue_kib=QUEUE_KIB, wait_ms=FETCH_WAIT_MS),
             "group.id": group,
             "partition.assignment.strategy": "cooperative-sticky",
             "session.timeout.ms": SESSION_TIMEOUT_MS,
             "heartbeat.interval.ms": SESSION_TIMEOUT_MS // 4,
             "max.poll.interval.ms": MAX_POLL_INTERVAL_MS,
-            "isolation.level": "read_committed",
-            "auto.offset.reset": "error",
-            "enable.auto.commit": False,
-            "enable.auto.offset.store": False,
-            "fetch.wait.max.ms": 50,
-            "queued.max.messages.kbytes": QUEUE_KIB,
-            "log.connection.close": False,
             "error_cb": self._note_error,
             "logger": silent_logger("sealtrail.kafka.delivery"),
         }

@@ -17,7 +17,7 @@ from typing import Any
 
 from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from kafkaio.client import classify, client_config
+from kafkaio.client import classify, consumer_config
 from kafkaio.library import LIBRDKAFKA, Library
 from kafkaio.reader import silent_logger
 from kafkaio.record import Headers, RawRecord
@@ -25,7 +25,8 @@ from schemas.settings import Settings
 
 SESSION_TIMEOUT_MS = 10_000  # a dead sealer's partitions move after this
 MAX_POLL_INTERVAL_MS = 300_000  # above the longest recovery of all partitions of a process
-QUEUE_KIB = 65_536  # fetched ahead, a process
+QUEUE_KIB = 8_192  # fetched ahead, a process: a quarter of a second of what it seals at most
+FETCH_WAIT_MS = 50
 STRETCH_BYTES = 262_144  # of one partition, one after the other: while one chain has a batch waiting, the others are not read
 _OUT_OF_RANGE = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)
 _NO_RIGHT = (KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError.TOPIC_AUTHORIZATION_FAILED)
@@ -67,20 +68,13 @@ class RawConsumer:
         self._revoked = revoked
         self.last_error = ""
         config: dict[str, Any] = {
-            **client_config(settings),
+            **consumer_config(settings, queue_kib=QUEUE_KIB, wait_ms=FETCH_WAIT_MS),
             "group.id": group,
             "partition.assignment.strategy": "cooperative-sticky",
             "session.timeout.ms": SESSION_TIMEOUT_MS,
             "heartbeat.interval.ms": SESSION_TIMEOUT_MS // 4,
             "max.poll.interval.ms": MAX_POLL_INTERVAL_MS,
-            "isolation.level": "read_committed",
-            "auto.offset.reset": "error",
-            "enable.auto.commit": False,
-            "enable.auto.offset.store": False,
-            "fetch.wait.max.ms": 50,
             "max.partition.fetch.bytes": STRETCH_BYTES,
-            "queued.max.messages.kbytes": QUEUE_KIB,
-            "log.connection.close": False,
             "error_cb": self._note_error,
             "logger": silent_logger("sealtrail.kafka.group"),
         }

@@ -20,7 +20,7 @@ from typing import Self
 
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
-from kafkaio.client import classify, client_config
+from kafkaio.client import classify, consumer_config
 from kafkaio.library import LIBRDKAFKA, Library
 from schemas.catalogue import topic_name
 from schemas.settings import Settings
@@ -70,16 +70,9 @@ class PartitionReader:
         self._library = library
         self._last_error = ""
         config = {
-            **client_config(settings),
+            **consumer_config(settings, queue_kib=QUEUE_KIB, wait_ms=FETCH_WAIT_MS),
             "group.id": topic_name(settings.topic_prefix, settings.role),
-            "isolation.level": "read_committed",
-            "auto.offset.reset": "error",
-            "enable.auto.commit": False,
-            "enable.auto.offset.store": False,
             "enable.partition.eof": True,
-            "fetch.wait.max.ms": FETCH_WAIT_MS,
-            "queued.max.messages.kbytes": QUEUE_KIB,
-            "log.connection.close": False,
             "error_cb": self._note_error,
             "logger": silent_logger("sealtrail.kafka.reader"),
         }

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any, NoReturn, cast
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import KafkaError, KafkaException, Producer
 
+from kafkaio import delivery
 from kafkaio.client import client_config
+from kafkaio.group import RawConsumer
+from kafkaio.library import Library
 from kafkaio.reader import OffsetGoneError, PartitionReader, Record
 from schemas.catalogue import topic_name
-from sealtrail.errors import ConfigError
+from sealtrail.errors import ConfigError, TransientError
 from tests.conftest import Deployment, wait_until
 
 
@@ -128,3 +133,29 @@ def test_an_unknown_topic_and_one_without_the_right_are_misconfigured_not_waited
             reader.bounds(topic_name(deployment.topic_prefix, name), 0)
     with pytest.raises(ConfigError, match="partitions"):
         reader.bounds(topic_name(deployment.topic_prefix, "audit.archive"), 99)
+
+
+def test_every_consumer_reads_committed_records_alone_and_goes_on_soon_after_its_queue_was_full(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[dict[str, Any]] = []
+
+    def refuse(config: dict[str, Any]) -> NoReturn:
+        made.append(config)
+        raise KafkaException(KafkaError(KafkaError._FAIL))
+
+    library = cast(Library, SimpleNamespace(consumer=refuse))
+    monkeypatch.setattr(delivery, "Consumer", refuse)
+    settings = deployment.settings("sealer")
+    with pytest.raises(TransientError):
+        PartitionReader(settings, library)
+    with pytest.raises(TransientError):
+        RawConsumer(settings, "topic", "group", lambda _: None, lambda _: None, library)
+    with pytest.raises(TransientError):
+        delivery.DeliveryConsumer(settings, "topic", "group", revoked=lambda _: None, expired=lambda *_: None)
+    assert len(made) == 3
+    for config in made:
+        assert config["isolation.level"] == "read_committed"
+        assert config["auto.offset.reset"] == "error"
+        assert not config["enable.auto.commit"]
+        assert config["fetch.queue.backoff.ms"] <= 50  # librdkafka's own second is longer than what is queued lasts
