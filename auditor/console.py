@@ -6,7 +6,6 @@ People read stderr; machines read stdout, with `--json`. Exit codes: 0 good, 1 a
 
 from __future__ import annotations
 
-import gc
 import logging
 import signal
 import sys
@@ -113,13 +112,3 @@ def run_until_stopped(settings: Settings, run: Callable[[threading.Event], None]
         except OSError as error:
             raise ConfigError(f"setting metrics_port: {settings.metrics_port} cannot be had: {error.strerror}") from error
     run(stop)
-
-
-def collect_seldom() -> None:
-    """Have Python look for cycles of objects seldom: a process that makes thousands of records a second makes hardly any.
-
-    What is there now stays, and is not looked through any more. What the rest leaves goes when its last reference does.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 20)

@@ -10,7 +10,8 @@ import typer
 from prometheus_client import start_http_server
 
 from auditor.archive import ArchiveReader
-from auditor.console import ConfigFile, collect_seldom, explained, log_to_stderr, run_until_stopped, settings_of
+from auditor.console import ConfigFile, explained, log_to_stderr, run_until_stopped, settings_of
+from auditor.memory import collect_seldom, give_back_blocks
 from auditor.processes import Processes, check_ports, end_with_parent, of_process, this_command
 from auditor.trust import openers_of, root_of
 from auditor.watch import Kept, Times, Watch
@@ -49,6 +50,7 @@ def sealer(
         keys = SealerKeys(settings)
         pipeline = pipeline_of(settings, keys)
         collect_seldom()
+        give_back_blocks()
 
         def run(stop: threading.Event) -> None:
             if process:

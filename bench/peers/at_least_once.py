@@ -18,7 +18,8 @@ from typing import Any
 
 from confluent_kafka import TopicPartition
 
-from auditor.console import collect_seldom, run_until_stopped, settings_of
+from auditor.console import run_until_stopped, settings_of
+from auditor.memory import collect_seldom, give_back_blocks
 from kafkaio.client import client_config
 from kafkaio.library import LIBRDKAFKA
 from kafkaio.reader import silent_logger
@@ -83,6 +84,7 @@ def main() -> None:
     keys = SealerKeys(settings)
     consumer: list[Any] = []
     collect_seldom()
+    give_back_blocks()
 
     def run(stop: threading.Event) -> None:
         sealer = Sealer(
