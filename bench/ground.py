@@ -323,7 +323,7 @@ class Ground:
 def parser_of(name: str, document: str | None) -> ArgumentParser:
     """With what all these benchmarks ask: the flood, the load, and where the figures go."""
     parser = ArgumentParser(prog=f"python -m {name}", description=(document or "").splitlines()[0])
-    parser.add_argument("--events", type=int, default=300_000, help="of a flood, with which a maximum is measured")
+    parser.add_argument("--events", type=int, default=500_000, help="of a flood, with which a maximum is measured")
     parser.add_argument("--warm", type=float, default=4.0, help="seconds of a flood that do not count")
     parser.add_argument("--measure", type=float, default=10.0, help="seconds of a flood that count, if its events last so long")
     parser.add_argument("--json", type=Path, help="file for all figures")
