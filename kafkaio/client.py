@@ -16,7 +16,7 @@ from sealtrail.errors import ConfigError, SealtrailError, TransientError
 ConfigValue = str | int | float | bool
 
 RECONNECT_MS = 2_000  # at most between two tries of a connection; the library's own 10 s are a third of a recovery
-FETCH_AGAIN_MS = 20  # a queue that was full is looked at again; after the library's own 1,000 ms it has long been empty
+FETCH_AGAIN_MS = 20  # a queue that was full is looked at again; the library's own 1,000 ms are longer than 8 MiB last
 RETRY_AFTER_S = 1.0  # a broker that restarts is back in 5 to 10 s; clients also back off by themselves
 
 # What no retry mends: the deployment's rights, names or certificates are wrong.

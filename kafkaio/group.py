@@ -25,7 +25,7 @@ from schemas.settings import Settings
 
 SESSION_TIMEOUT_MS = 10_000  # a dead sealer's partitions move after this
 MAX_POLL_INTERVAL_MS = 300_000  # above the longest recovery of all partitions of a process
-QUEUE_KIB = 8_192  # fetched ahead, a process: a quarter of a second of what it seals at most
+QUEUE_KIB = 8_192  # fetched ahead, a process: 0.4 s of a flood (docs/performance.md)
 FETCH_WAIT_MS = 50
 STRETCH_BYTES = 262_144  # of one partition, one after the other: while one chain has a batch waiting, the others are not read
 _OUT_OF_RANGE = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)

@@ -158,4 +158,4 @@ def test_every_consumer_reads_committed_records_alone_and_goes_on_soon_after_its
         assert config["isolation.level"] == "read_committed"
         assert config["auto.offset.reset"] == "error"
         assert not config["enable.auto.commit"]
-        assert config["fetch.queue.backoff.ms"] <= 50  # librdkafka's own second is longer than what is queued lasts
+        assert config["fetch.queue.backoff.ms"] <= 50  # librdkafka's own second is longer than 8 MiB last
