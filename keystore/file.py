@@ -17,7 +17,7 @@ from typing import NoReturn
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from keystore.store import KeyKind, Keystore, expect, kind_of
+from keystore.store import KeyKind, Keystore, T, expect, kind_of
 from sealtrail.errors import ConfigError
 from sealtrail.session import hpke_open
 
@@ -101,6 +101,10 @@ class FileSigner:
     def sign(self, message: bytes) -> bytes:
         """The signature, 64 bytes."""
         return self._private.sign(message)
+
+    def lend(self, use: Callable[[bytes], T]) -> T:
+        """As `Signer.lend`."""
+        return use(self._private.private_bytes_raw())
 
 
 class FileOpener:

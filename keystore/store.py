@@ -9,9 +9,11 @@ import abc
 import re
 from collections.abc import Callable
 from enum import StrEnum
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, TypeVar
 
 from sealtrail.errors import ConfigError
+
+T = TypeVar("T")
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9@._-]{0,159}")
 _GENERATION = re.compile(r"(.+)@([2-9]|[1-9][0-9]{1,5})")
@@ -32,6 +34,10 @@ class Signer(Protocol):
 
     def sign(self, message: bytes) -> bytes:
         """The signature, 64 bytes."""
+        ...
+
+    def lend(self, use: Callable[[bytes], T]) -> T | None:
+        """What `use` makes of the private bytes, 32, for what signs below Python; None: they are not in this process."""
         ...
 
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+from keystore import Signer
 from schemas.policy import retain_until
 from sealtrail.certificate import Certificate
 from sealtrail.seal import (
@@ -31,6 +32,9 @@ from sealtrail.seal import (
     sealed_event_bytes,
     signature_bytes,
 )
+
+if TYPE_CHECKING:
+    from processors.native import Kernel, NativeSigner
 
 MAX_SCOPE_KEYS = 65_536  # tenants a chain; 32 bytes each and the name
 SALT_SIZE = 16
@@ -81,24 +85,23 @@ class Sealer:
     """What seals: the sealer's key and the disclosure key of the deployment.
 
     Args:
-        certificate: of the sealer key; `sign` is its Ed25519.
+        certificate: of the sealer key; `signer` holds it.
         disclosure: the disclosure key.
         ended: the key's end is stated, and there is no other: nothing more may be sealed with it.
     """
 
-    def __init__(
-        self, certificate: Certificate, sign: Callable[[bytes], bytes], disclosure: bytes, *, ended: bool = False
-    ) -> None:
+    def __init__(self, certificate: Certificate, signer: Signer, disclosure: bytes, *, ended: bool = False) -> None:
         self.certificate = certificate
         self._ended = ended
         self._key_id = certificate.key_id
-        self._sign = sign
+        self._signer = signer
+        self._lent: dict[Kernel, NativeSigner | None] = {}
         self._disclosure = disclosure
         self._scope_keys: dict[tuple[str, str], bytes] = {}
 
     def retired(self) -> Sealer:
         """The same, whose key ended."""
-        return Sealer(self.certificate, self._sign, self._disclosure, ended=True)
+        return Sealer(self.certificate, self._signer, self._disclosure, ended=True)
 
     def may_seal(self, time_s: float) -> bool:
         """Whether what is sealed at that time can be archived: the key did not end, and its certificate covers the time."""
@@ -115,7 +118,21 @@ class Sealer:
 
     def signature(self, leaf: bytes) -> Signature:
         """The sealer's signature of a leaf hash."""
-        return Signature(self._key_id, self._sign(seal_message(leaf)))
+        return Signature(self._key_id, self._signer.sign(seal_message(leaf)))
+
+    def lent(self, kernel: Kernel) -> NativeSigner | None:
+        """What signs as `signature` does, for the kernel; None: the key is elsewhere, or it cannot."""
+        if kernel not in self._lent:
+            tail = signature_bytes(Signature(self._key_id, b""))
+            try:
+                self._lent[kernel] = self._signer.lend(lambda private: kernel.Signer(private, seal_message(b""), tail))
+            except NotImplementedError:
+                self._lent[kernel] = None
+        return self._lent[kernel]
+
+    def keep(self, kernel: Kernel) -> None:
+        """Lend it nothing more: its signatures failed."""
+        self._lent[kernel] = None
 
 
 class ChainWriter:
@@ -212,9 +229,13 @@ class ChainWriter:
         self._seq, self._prev, self._held, self.salts, self.salted = seq, prev, held, salts, salted
         self.next_offset = held.source_offset + held.source_count
 
-    def attested(self, leaf: bytes) -> bytes:
-        """What the sealed event of a signed seal ends with."""
-        return signature_bytes(self._sealer.signature(leaf))
+    def attesting(self, kernel: Kernel) -> NativeSigner | Callable[[bytes], bytes]:
+        """What the sealed event of a signed seal ends with, of its leaf hash; as the kernel asks for it."""
+        return self._sealer.lent(kernel) or (lambda leaf: signature_bytes(self._sealer.signature(leaf)))
+
+    def attest_here(self, kernel: Kernel) -> None:
+        """From the next transaction on, whatever it signs is signed in Python."""
+        self._sealer.keep(kernel)
 
     def finish(self) -> ChainHead:
         """Sign and link the last seal; the head after it, the one that was given if nothing was appended."""

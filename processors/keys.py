@@ -124,7 +124,7 @@ class SealerKeys:
     def _sealer(self) -> SealWriter:
         keystore = self._keystore
         signer, certificate = signer_of(keystore, "sealer", Role.SEALER, self.keyring, self._clock(), self._speaks)
-        return SealWriter(certificate, signer.sign, keystore.secret("disclosure"))
+        return SealWriter(certificate, signer, keystore.secret("disclosure"))
 
     def _openers(self) -> Mapping[bytes, Open]:
         openers = [self._keystore.opener(name) for name in self._keystore.generations("pipeline")]

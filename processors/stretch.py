@@ -15,6 +15,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, cast
 
+import structlog
+
 from processors.activity import Activity
 from processors.authenticate import Authenticate, Session
 from processors.chain import ChainWriter, Held, Plan
@@ -32,6 +34,7 @@ from sealtrail.errors import TransientError
 from sealtrail.seal import SEAL, SEALED_EVENT
 
 _CLOSE = CLOSE_EVENT.encode()
+_log = structlog.get_logger()
 
 
 class _Spoken(NamedTuple):
@@ -129,7 +132,7 @@ class Stretches:
             steps.run_of,
             steps.plan_of,
             steps.content_of,
-            writer.attested,
+            writer.attesting(steps.kernel),
             writer.flush,
             steps.random,
         )
@@ -138,7 +141,12 @@ class Stretches:
         """Seal records from `first` on as long as they are good; how many."""
         steps = self._steps
         writer, activity = steps.writer, steps.activity
-        taken = self._sealing.take(records, first, writer.next_offset, writer.salts, writer.salted)
+        try:
+            taken = self._sealing.take(records, first, writer.next_offset, writer.salts, writer.salted)
+        except NotImplementedError as error:  # its libcrypto signed when it was asked first, and does not any more
+            _log.error("signatures of the native kernel not used", problem=str(error))
+            writer.attest_here(steps.kernel)
+            raise
         if taken is None:
             return 0
         count, seq, prev, (plan, event_id, salt, content, offset), salts, salted, runs, acted, passed = taken

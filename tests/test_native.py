@@ -14,11 +14,12 @@ from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import assume, given, settings
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from processors.chain import Plan
-from processors.native import Kernel, NativeHints, NativeSealing, load
+from processors.native import Kernel, NativeHints, NativeSealing, NativeSigner, load
 from processors.native.build import build
 from processors.records import Batch, RawRecord
 from schemas.beginnings import Beginning
@@ -31,7 +32,7 @@ from schemas.registry import AUDIT_EVENT, Registry
 from schemas.secrets import find, suspicious, text_beginnings
 from sealtrail.avro import HEADER_SIZE, Codec
 from sealtrail.errors import ConfigError
-from sealtrail.seal import SEAL, SEALED_EVENT
+from sealtrail.seal import SEAL, SEALED_EVENT, decode_sealed_event, leaf_hash
 from sealtrail.session import RUN_SESSION
 from sealtrail.token import FieldCipher
 from tests.leaks.forms import Form, made
@@ -290,9 +291,7 @@ def source(world: World) -> Speaker:
 class Driven:
     """A `Sealing` whose calls a test may bend; the rest as the pipeline has it."""
 
-    def __init__(
-        self, source: Speaker, hints: NativeHints = ANY_TEXT, /, *, signs: bool = False, **calls: Callable[..., Any]
-    ) -> None:
+    def __init__(self, source: Speaker, hints: NativeHints = ANY_TEXT, /, *, signs: bool = False, **calls: Any) -> None:
         self.output: list[bytes] = []
         self.asked: list[str] = []
         run = source.run.run
@@ -330,7 +329,10 @@ class Driven:
         }  # fmt: skip
         return KERNEL.Plan(*parts.values())
 
-    def _told(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+    def _told(self, name: str, call: Any) -> Any:
+        if not callable(call):
+            return call
+
         def told(*given: Any) -> Any:
             self.asked.append(name)
             return call(*given)
@@ -404,6 +406,21 @@ def test_hints_stand_where_they_stand(beginnings: list[Beginning], data: list[by
         assert hints.stand_in(text) == stands_in(text, tuple(beginnings))
 
 
+@pytest.mark.parametrize("count", [127, 128, 129, 300])
+def test_hints_are_found_however_many_there_are(count: int) -> None:
+    random = Random(count)
+    beginnings = [
+        tuple(frozenset(random.sample(b"abcdefgh", random.randint(1, 2))) for _ in range(random.randint(4, 40)))
+        for _ in range(count)
+    ]
+    hints = KERNEL.Hints(tuple(tuple(map(bytes, one)) for one in beginnings))
+    for one in beginnings:
+        text = bytes(random.choice(sorted(members)) for members in one)
+        for found in (text, b"h" * random.randint(0, 9) + text, text + b"a"):
+            assert hints.stand_in(found)
+        assert hints.stand_in(text[:-1]) == stands_in(text[:-1], tuple(beginnings))
+
+
 @given(st.sampled_from(FORMS), st.text(max_size=20), st.text(max_size=20))
 def test_a_text_with_a_secret_has_a_hint(form: Form, before: str, after: str) -> None:
     text = before + form.text + after
@@ -464,7 +481,7 @@ def test_headers_may_be_a_list_that_a_call_changes(source: Speaker) -> None:
 
 
 def test_a_stretch_within_a_stretch_is_refused(source: Speaker) -> None:
-    driven = Driven(source, secret=lambda _: driven.take(good(source)))
+    driven: Driven = Driven(source, secret=lambda _: driven.take(good(source)))
     assert driven.take(good(source)) is None
     driven = Driven(source, flush=lambda: driven.take(good(source)))
     with pytest.raises(RuntimeError, match="while it runs"):
@@ -612,6 +629,71 @@ def test_errors_leave_nothing_in_memory(source: Speaker) -> None:
     assert after - before < 4096, f"{after - before} bytes"
 
 
+# -- signatures
+
+
+@given(st.binary(min_size=32, max_size=32), st.binary(max_size=64), st.binary(min_size=32, max_size=32))
+@example(bytes(32), b"", bytes(32))
+@example(bytes([255]) * 32, bytes(64), bytes(32))
+def test_a_leaf_is_signed_as_python_signs_it(private: bytes, context: bytes, leaf: bytes) -> None:
+    signature = Ed25519PrivateKey.from_private_bytes(private).sign(context + leaf)
+    assert KERNEL.Signer(private, context, b"tail").sign(leaf) == signature
+
+
+@pytest.mark.parametrize("signed", [1, 7, 8, 9, 40])
+def test_signatures_made_apart_are_those_of_their_leaves(source: Speaker, signed: int) -> None:
+    """Of too few for a thread, and of more; the last one is held, and not signed yet."""
+    signer = KERNEL.Signer(bytes(range(32)), b"context", b"\x02" + bytes(32))
+    driven = Driven(source, signs=True, attest=signer)
+    taken = driven.take(good(source, signed + 1))
+    public = Ed25519PrivateKey.from_private_bytes(bytes(range(32))).public_key()
+    assert taken[0] == signed + 1 and len(driven.output) == signed
+    for value in driven.output:
+        event = decode_sealed_event(value)
+        assert event.signature is not None and event.signature.key_id == bytes(32)
+        public.verify(event.signature.value, b"context" + leaf_hash(event.seal))
+
+
+def test_what_is_raised_while_signatures_are_made_apart_ends_the_stretch(source: Speaker) -> None:
+    calls = iter(range(100))
+
+    def random(count: int) -> bytes:
+        if next(calls) == 1:
+            raise ZeroDivisionError
+        return bytes(count)
+
+    driven = Driven(source, signs=True, attest=KERNEL.Signer(bytes(32), b"", b""), random=random)
+    with pytest.raises(ZeroDivisionError):
+        driven.take(good(source, 80))
+    assert len(driven.take(good(source, 3))) == 9, "another stretch is not kept out"
+
+
+def test_a_key_whose_signatures_fail_in_the_kernel_signs_in_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Failing:
+        def take(self, *_: Any) -> Any:
+            raise NotImplementedError("libcrypto does not sign")
+
+    world = made_world(tmp_path, native=True)
+    pipeline, records = world.pipeline, at([world.speaker().record(number) for number in range(9)])
+    assert pipeline.sealer.lent(KERNEL) is not None
+    with monkeypatch.context() as patched:
+        patched.setattr(KERNEL, "Sealing", lambda *_: Failing())
+        with pytest.raises(NotImplementedError):
+            pipeline.seal_batch(fresh(), Batch(records), NOW_US)
+    assert pipeline.sealer.lent(KERNEL) is None
+    assert len(pipeline.seal_batch(fresh(), Batch(records), NOW_US)[1].archive) == 9
+
+
+@pytest.mark.parametrize(
+    "wrong", [(bytes(31), b"", b""), (bytes(32), bytes(65), b""), (bytes(32), b"", bytes(65)), ("", b"", b"")]
+)
+def test_a_signer_of_another_form_is_refused(wrong: Any) -> None:
+    with pytest.raises((TypeError, ValueError)):
+        KERNEL.Signer(*wrong)
+    with pytest.raises(ValueError, match="32 bytes"):
+        KERNEL.Signer(bytes(32), b"", b"").sign(bytes(31))
+
+
 def test_without_the_kernel_and_when_it_is_turned_off_the_python_form_is_used(world: World) -> None:
     assert len(world.pipeline.quick.native) == 2
     assert not made_world(world.places.keys.parent, native=False).pipeline.quick.native
@@ -625,16 +707,25 @@ def test_what_cannot_be_built_is_said_and_fails_nothing(monkeypatch: pytest.Monk
     assert "not built" in build()
 
 
-def test_a_kernel_whose_digests_are_not_pythons_or_that_does_not_load_is_not_used(
+def test_a_kernel_whose_digests_or_signatures_are_not_pythons_or_that_does_not_load_is_not_used(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     class Wrong:
         def mac(self, key: bytes, message: bytes) -> bytes:
             return bytes(32)
 
-    monkeypatch.setattr("processors.native._module", lambda _: Wrong())
-    assert load.__wrapped__() is None
-    monkeypatch.undo()
+    class Forging:
+        """Signs with another key than the one it was given."""
+
+        mac = staticmethod(KERNEL.mac)
+
+        def Signer(self, private: bytes, context: bytes, tail: bytes) -> NativeSigner:
+            return KERNEL.Signer(bytes(32), context, tail)
+
+    for wrong in (Wrong(), Forging()):
+        monkeypatch.setattr("processors.native._module", lambda _, wrong=wrong: wrong)
+        assert load.__wrapped__() is None
+        monkeypatch.undo()
     (tmp_path / "broken.so").write_bytes(b"no library")
     monkeypatch.setattr("processors.native.built", lambda: tmp_path / "broken.so")
     assert load.__wrapped__() is None

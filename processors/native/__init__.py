@@ -4,7 +4,8 @@
 that are as they should be, to the byte. It takes records until one is not; that one is for Python, which stays the oracle and
 the form without a compiler. `python -m processors.native.build` builds it.
 
-`load` gives it only if its SHA-256 is Python's. Its file is named for its source and for Python's ABI: another is never loaded.
+`load` gives it only if its SHA-256 and its signatures are Python's. Its file is named for its source and for Python's ABI:
+another is never loaded.
 
 Not here: how a batch is driven (`processors.pipeline`); the program that it follows (`schemas.program`).
 """
@@ -15,6 +16,7 @@ import hmac
 import sys
 import sysconfig
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from hashlib import sha256
 from importlib.machinery import ExtensionFileLoader
@@ -23,6 +25,7 @@ from pathlib import Path
 from typing import Protocol, cast
 
 import structlog
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from processors.chain import Plan
 from schemas.program import Operation
@@ -71,8 +74,15 @@ class NativeSealing(Protocol):
             salts, salted: bytes for salts, and how many of them are used.
 
         Raises:
-            whatever a call raised: then nothing of the transaction may be used.
+            whatever a call raised, NotImplementedError if a `NativeSigner` failed: nothing of the transaction may be used then.
         """
+
+
+class NativeSigner(Protocol):
+    """An Ed25519 key. Any thread may call."""
+
+    def sign(self, leaf: bytes, /) -> bytes:
+        """The signature of context and leaf hash. Raises ValueError: not 32 bytes."""
 
 
 class Kernel(Protocol):
@@ -99,6 +109,15 @@ class Kernel(Protocol):
         /,
     ) -> object:
         """A run that was verified: its MAC's key, what it says of itself, the key of its records, its certificate's time."""
+
+    def Signer(self, private: bytes, context: bytes, tail: bytes, /) -> NativeSigner:  # noqa: N802
+        """Of 32 private bytes.
+
+        Args:
+            context: before what is signed; tail: before the signature, in a sealed event.
+
+        Raises NotImplementedError: this libcrypto does not sign with Ed25519; ValueError.
+        """
 
     def Plan(  # noqa: N802
         self,
@@ -128,7 +147,7 @@ class Kernel(Protocol):
         run: Callable[[bytes], Run | None],
         plan: Callable[[bytes, bytes], object | None],
         content: Callable[[bytes, object, bytes, bytes, int, list[HoleFound]], bytes | None],
-        attest: Callable[[bytes], bytes],
+        attest: NativeSigner | Callable[[bytes], bytes],
         flush: Callable[[], tuple[int, bytes]],
         random: Callable[[int], bytes],
         /,
@@ -143,7 +162,7 @@ class Kernel(Protocol):
             run: of a session's header; None: not known, not here, or without a state.
             plan: of a key and an event that has it; None: for the oracle.
             content: with tokens: event, what its run is known by, tenant, event id, number, holes; None: for the oracle.
-            attest: of a leaf hash: what a sealed event ends with.
+            attest: of a leaf hash: what a sealed event ends with; or what signs, on another thread while the stretch goes on.
             flush: link what Python's writer holds; next seq, and prev.
             random: n -> n bytes.
         """
@@ -172,6 +191,12 @@ def load() -> Kernel | None:
     for key, message in ((b"", b""), (bytes(range(32)), b"x" * 55), (b"k" * 200, bytes(1000))):
         if kernel.mac(key, message) != hmac.digest(key, message, "sha256"):
             _log.error("native kernel not used", problem="its SHA-256 is not Python's")
+            return None
+    private, context, leaf = bytes(range(32)), b"context", bytes(range(32, 64))
+    with suppress(NotImplementedError):  # then the sealer signs in Python
+        signature = Ed25519PrivateKey.from_private_bytes(private).sign(context + leaf)
+        if kernel.Signer(private, context, b"").sign(leaf) != signature:
+            _log.error("native kernel not used", problem="its signatures are not Python's")
             return None
     return kernel
 

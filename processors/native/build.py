@@ -18,7 +18,7 @@ from pathlib import Path
 
 from processors.native import SOURCE, built
 
-FLAGS = ("-std=c11", "-O2", "-fPIC", "-Wall", "-Wextra", "-fno-strict-aliasing", "-fstack-protector-strong")
+FLAGS = ("-std=c11", "-O3", "-fPIC", "-Wall", "-Wextra", "-fno-strict-aliasing", "-fstack-protector-strong")
 SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer", "-g")
 PATIENCE_S = 300.0
 

@@ -8,14 +8,16 @@
    is left and never added to a pointer first, and nothing recurses by what is in the data: only by the schema.
 
    Calls back into Python may run anything, on other threads too. What is held over one is owned: the record and its parts,
-   plans, sessions. Nothing that a call changes is shared: a `Locator` is never changed but for `last` of its operations,
-   which is replaced whole; a `Sealing` is busy while it takes. */
+   plans, sessions. Nothing that a call changes is shared: a `Locator` is never changed but for `recent` of its operations,
+   each of which is replaced whole; a `Sealing` is busy while it takes. */
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
 #include <dlfcn.h>
 #include <math.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -23,6 +25,7 @@ enum { SLOW = 0, GOOD = 1, FAIL = -1 }; /* FAIL: a Python exception is set */
 
 #define MAX_DEPTH 32
 #define MAX_SUBJECTS 64
+#define RECENT 16
 #define SALT_SIZE 16
 #define SALTS 64 /* drawn at once, as in processors/chain.py */
 #define SCOPE_SIZE 16
@@ -31,8 +34,10 @@ enum { SLOW = 0, GOOD = 1, FAIL = -1 }; /* FAIL: a Python exception is set */
 #define MAX_CHAIN 1024            /* bytes of a chain's name, its length before it */
 #define EXACT_MS (1LL << 53)      /* what a double holds exactly */
 #define MAX_NUMBER_SIZE 10
+#define SIGNATURE_SIZE 64
+#define MAX_CONTEXT 64            /* bytes before what is signed */
 
-/* -- SHA-256, of the libcrypto that Python has loaded: its plain functions, which fetch nothing by name at each call */
+/* -- libcrypto, as Python has loaded it. SHA-256: its plain functions, which fetch nothing by name at each call */
 
 typedef struct {
     union {
@@ -45,7 +50,31 @@ static int (*sha_init)(void *);
 static int (*sha_update)(void *, const void *, size_t);
 static int (*sha_final)(unsigned char *, void *);
 
-static int load_sha(void)
+/* Ed25519 of the same library: EVP_PKEY_new_raw_private_key and so on. NULL: it has none. */
+static void *(*key_new)(int, void *, const unsigned char *, size_t);
+static void (*key_free)(void *);
+static void *(*signing_new)(void);
+static void (*signing_free)(void *);
+static int (*signing_begin)(void *, void **, const void *, void *, void *);
+static int (*signing_end)(void *, unsigned char *, size_t *, const unsigned char *, size_t);
+
+static void load_signing(void *library)
+{
+    *(void **)&key_new = dlsym(library, "EVP_PKEY_new_raw_private_key");
+    *(void **)&key_free = dlsym(library, "EVP_PKEY_free");
+    *(void **)&signing_new = dlsym(library, "EVP_MD_CTX_new");
+    *(void **)&signing_free = dlsym(library, "EVP_MD_CTX_free");
+    *(void **)&signing_begin = dlsym(library, "EVP_DigestSignInit");
+    *(void **)&signing_end = dlsym(library, "EVP_DigestSign");
+}
+
+static int can_sign(void)
+{
+    return key_new != NULL && key_free != NULL && signing_new != NULL && signing_free != NULL && signing_begin != NULL &&
+           signing_end != NULL;
+}
+
+static int load_libcrypto(void)
 {
     static const char *const names[] = {"libcrypto.so.3", "libcrypto.so.1.1", "libcrypto.3.dylib", "libcrypto.1.1.dylib"};
     static const int modes[] = {RTLD_NOW | RTLD_NOLOAD, RTLD_NOW};
@@ -57,8 +86,10 @@ static int load_sha(void)
             *(void **)&sha_init = dlsym(library, "SHA256_Init");
             *(void **)&sha_update = dlsym(library, "SHA256_Update");
             *(void **)&sha_final = dlsym(library, "SHA256_Final");
-            if (sha_init != NULL && sha_update != NULL && sha_final != NULL)
+            if (sha_init != NULL && sha_update != NULL && sha_final != NULL) {
+                load_signing(library);
                 return 0;
+            }
         }
     }
     PyErr_SetString(PyExc_ImportError, "no libcrypto with SHA256_Init");
@@ -193,9 +224,10 @@ typedef struct {
     int64_t low, high;  /* of numbers; sizes of texts and fixed; symbols */
     uint64_t first[2], rest[2]; /* ASCII characters of CLASS */
     unsigned char schema[DIGEST_SIZE]; /* of VARIANT */
-    PyObject *known, *look, *last;     /* of KNOWN, and of CLEAR where a value must be masked */
-    PyObject *paths, *clear, *look_clear, *last_clear;
+    PyObject *known, *look;            /* of KNOWN, and of CLEAR where a value must be masked */
+    PyObject *paths, *clear, *look_clear;
     PyObject *path;     /* of ENCRYPTED, text */
+    PyObject *recent[RECENT], *recent_clear[RECENT]; /* texts that passed lately, by what `passes` sums up of them */
 } operation;
 
 typedef struct {
@@ -303,8 +335,10 @@ static int read_number(event *e, int64_t low, int64_t high, int64_t *value)
 }
 
 /* Whether a text passes: it is known to, or `look` says it does. What is wrong with the text makes `look` raise. */
-static int passes(text value, PyObject *known, PyObject *look, PyObject **last)
+static int passes(text value, PyObject *known, PyObject *look, PyObject **recent)
 {
+    size_t sum = value.size == 0 ? 0 : value.size + 3 * value.at[0] + 5 * value.at[value.size / 2] + 7 * value.at[value.size - 1];
+    PyObject **last = &recent[sum % RECENT];
     if (*last != NULL && equals_bytes(value, *last))
         return GOOD;
     PyObject *bytes = bytes_of(value);
@@ -378,7 +412,7 @@ static int check_text(event *e, operation *o, const unsigned char *began, text v
                 return SLOW;
         return GOOD;
     case KNOWN:
-        return passes(value, o->known, o->look, &o->last);
+        return passes(value, o->known, o->look, o->recent);
     case CLEAR: {
         if (e->where.at == NULL)
             return SLOW;
@@ -389,7 +423,7 @@ static int check_text(event *e, operation *o, const unsigned char *began, text v
         Py_DECREF(where);
         if (clear < 0)
             return FAIL;
-        return clear ? passes(value, o->clear, o->look_clear, &o->last_clear) : passes(value, o->known, o->look, &o->last);
+        return clear ? passes(value, o->clear, o->look_clear, o->recent_clear) : passes(value, o->known, o->look, o->recent);
     }
     case EMPTY:
         return value.size == 0 ? GOOD : SLOW;
@@ -944,12 +978,14 @@ static void locator_dealloc(Locator *self)
         operation *o = &self->operations[i];
         Py_XDECREF(o->known);
         Py_XDECREF(o->look);
-        Py_XDECREF(o->last);
         Py_XDECREF(o->paths);
         Py_XDECREF(o->clear);
         Py_XDECREF(o->look_clear);
-        Py_XDECREF(o->last_clear);
         Py_XDECREF(o->path);
+        for (size_t k = 0; k < RECENT; k++) {
+            Py_XDECREF(o->recent[k]);
+            Py_XDECREF(o->recent_clear[k]);
+        }
     }
     PyMem_Free(self->operations);
     Py_XDECREF(self->header);
@@ -1037,100 +1073,90 @@ static PyTypeObject LocatorType = {
 
 #define MAX_BEGINNINGS 4096
 #define MAX_BEGINNING 64 /* bytes */
+#define AT_ONCE 4        /* places that are looked at before the first question */
+#define LANES 128        /* beginnings that are looked for together */
 
-typedef uint64_t byte_set[4];
+typedef uint64_t lanes __attribute__((vector_size(LANES / 8), aligned(8))); /* a bit for each of them */
 
 typedef struct {
-    uint32_t from, size; /* places among the sets */
-} beginning;
+    lanes may[MAX_BEGINNING][256]; /* by place and byte: who may have that byte there, or ended before */
+    lanes ended[MAX_BEGINNING];    /* by place: who ended before */
+    size_t longest;
+} group;
 
 typedef struct {
     PyObject_HEAD
-    uint64_t pairs[1024];     /* two bytes that some beginning may have in front */
-    uint32_t starts[257];     /* by first byte: where in `order` its beginnings are */
-    buffer order, beginnings, sets;
+    group *groups;
+    size_t count;
 } Hints;
 
-static int has_byte(const byte_set set, unsigned char c)
+static int is_any(lanes who)
 {
-    return set[c >> 6] >> (c & 63) & 1;
+    return (who[0] | who[1]) != 0;
+}
+
+/* Whether one of these, who may begin here by their first places, does. */
+static int begins(const group *g, lanes who, const unsigned char *at, size_t left)
+{
+    for (size_t place = 0; place < g->longest && is_any(who); place++) {
+        if (place == left)
+            return is_any(who & g->ended[place]);
+        who &= g->may[place][at[place]];
+    }
+    return is_any(who);
 }
 
 /* Whether one of the beginnings is somewhere in the text. */
 static int is_hinted(const Hints *self, text value)
 {
-    const beginning *all = (const beginning *)(const void *)self->beginnings.data;
-    const uint32_t *order = (const uint32_t *)(const void *)self->order.data;
-    const byte_set *sets = (const byte_set *)(const void *)self->sets.data;
-    for (size_t i = 0; i + 1 < value.size; i++) {
-        const unsigned char *at = value.at + i;
-        unsigned pair = (unsigned)at[0] << 8 | at[1];
-        if (!(self->pairs[pair >> 6] >> (pair & 63) & 1))
-            continue;
-        for (uint32_t k = self->starts[at[0]]; k < self->starts[at[0] + 1]; k++) {
-            const beginning *b = &all[order[k]];
-            uint32_t same = 1;
-            if (b->size > value.size - i)
-                continue;
-            while (same < b->size && has_byte(sets[b->from + same], at[same]))
-                same++;
-            if (same == b->size)
+    static const lanes all = {UINT64_MAX, UINT64_MAX};
+    for (const group *g = self->groups; g != self->groups + self->count; g++) {
+        const unsigned char *at = value.at;
+        size_t left = value.size;
+        for (; left >= AT_ONCE; at++, left--) {
+            lanes who = g->may[0][at[0]] & g->may[1][at[1]] & g->may[2][at[2]] & g->may[3][at[3]];
+            if (is_any(who) && begins(g, who, at, left))
                 return 1;
         }
+        for (; left > 0; at++, left--)
+            if (begins(g, all, at, left))
+                return 1;
     }
     return 0;
 }
 
 static void hints_dealloc(Hints *self)
 {
-    PyMem_Free(self->order.data);
-    PyMem_Free(self->beginnings.data);
-    PyMem_Free(self->sets.data);
+    PyMem_Free(self->groups);
     Py_TYPE(self)->tp_free((PyObject *)self);
 }
 
-static int add_beginning(Hints *self, PyObject *given)
+static int add_beginning(Hints *self, Py_ssize_t number, PyObject *given)
 {
+    group *g = &self->groups[number / LANES];
+    size_t word = (size_t)number % LANES / 64;
+    uint64_t bit = (uint64_t)1 << (number % 64);
     if (!PyTuple_Check(given) || PyTuple_GET_SIZE(given) < 2 || PyTuple_GET_SIZE(given) > MAX_BEGINNING) {
         PyErr_SetString(PyExc_ValueError, "a beginning is a tuple of two places or more");
         return -1;
     }
-    beginning made = {(uint32_t)(self->sets.size / sizeof(byte_set)), (uint32_t)PyTuple_GET_SIZE(given)};
-    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(given); i++) {
-        PyObject *members = PyTuple_GET_ITEM(given, i);
-        byte_set set = {0};
+    size_t size = (size_t)PyTuple_GET_SIZE(given);
+    if (g->longest < size)
+        g->longest = size;
+    for (size_t place = 0; place < size; place++) {
+        PyObject *members = PyTuple_GET_ITEM(given, (Py_ssize_t)place);
         if (!PyBytes_CheckExact(members)) {
             PyErr_SetString(PyExc_TypeError, "the members of a place are bytes");
             return -1;
         }
-        for (Py_ssize_t k = 0; k < PyBytes_GET_SIZE(members); k++) {
-            unsigned char c = (unsigned char)PyBytes_AS_STRING(members)[k];
-            set[c >> 6] |= (uint64_t)1 << (c & 63);
-        }
-        if (put(&self->sets, set, sizeof set) < 0)
-            return -1;
+        for (Py_ssize_t k = 0; k < PyBytes_GET_SIZE(members); k++)
+            g->may[place][(unsigned char)PyBytes_AS_STRING(members)[k]][word] |= bit;
     }
-    return put(&self->beginnings, &made, sizeof made);
-}
-
-/* What finds a beginning by its first byte, and by its first two. */
-static int index_beginnings(Hints *self)
-{
-    const byte_set *sets = (const byte_set *)(const void *)self->sets.data;
-    for (unsigned first = 0; first < 256; first++) {
-        self->starts[first] = (uint32_t)(self->order.size / sizeof(uint32_t));
-        for (uint32_t k = 0; k < self->beginnings.size / sizeof(beginning); k++) {
-            const beginning *b = (const beginning *)(const void *)self->beginnings.data + k;
-            if (!has_byte(sets[b->from], (unsigned char)first))
-                continue;
-            if (put(&self->order, &k, sizeof k) < 0)
-                return -1;
-            for (unsigned second = 0; second < 256; second++)
-                if (has_byte(sets[b->from + 1], (unsigned char)second))
-                    self->pairs[(first << 8 | second) >> 6] |= (uint64_t)1 << (second & 63);
-        }
+    for (size_t place = size; place < MAX_BEGINNING; place++) {
+        g->ended[place][word] |= bit;
+        for (unsigned c = 0; c < 256; c++)
+            g->may[place][c][word] |= bit;
     }
-    self->starts[256] = (uint32_t)(self->order.size / sizeof(uint32_t));
     return 0;
 }
 
@@ -1146,15 +1172,17 @@ static PyObject *hints_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUS
     Hints *self = (Hints *)type->tp_alloc(type, 0);
     if (self == NULL)
         return NULL;
+    self->count = ((size_t)PyTuple_GET_SIZE(given) + LANES - 1) / LANES;
+    self->groups = PyMem_Calloc(self->count, sizeof *self->groups);
+    if (self->groups == NULL) {
+        Py_DECREF(self);
+        return PyErr_NoMemory();
+    }
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(given); i++)
-        if (add_beginning(self, PyTuple_GET_ITEM(given, i)) < 0) {
+        if (add_beginning(self, i, PyTuple_GET_ITEM(given, i)) < 0) {
             Py_DECREF(self);
             return NULL;
         }
-    if (index_beginnings(self) < 0) {
-        Py_DECREF(self);
-        return NULL;
-    }
     return (PyObject *)self;
 }
 
@@ -1247,6 +1275,227 @@ static int is_authentic(const Session *self, const event *e, PyObject *key, PyOb
     sha_update(&inner, digest, sizeof digest);
     keyed_end(&self->mac, &inner, digest);
     return same_digest(digest, (const unsigned char *)PyBytes_AS_STRING(mac));
+}
+
+/* -- signatures: the last thing of a sealed event, and nothing that is linked depends on them */
+
+#define ED25519 1087    /* as libcrypto numbers it */
+#define SIGNED_APART 8  /* so many are worth a thread, and later waking it */
+
+typedef struct {
+    PyObject_HEAD
+    void *key;
+    PyObject *context, *tail; /* before what is signed; before the signature, in a sealed event */
+} Signer;
+
+/* The signature of a leaf hash. Needs no GIL. */
+static int sign_leaf(const Signer *self, void *signing, const unsigned char *leaf, unsigned char *signature)
+{
+    unsigned char message[MAX_CONTEXT + DIGEST_SIZE];
+    size_t before = (size_t)PyBytes_GET_SIZE(self->context), size = SIGNATURE_SIZE;
+    memcpy(message, PyBytes_AS_STRING(self->context), before);
+    memcpy(message + before, leaf, DIGEST_SIZE);
+    return signing_begin(signing, NULL, NULL, NULL, self->key) == 1 &&
+                   signing_end(signing, signature, &size, message, before + DIGEST_SIZE) == 1 && size == SIGNATURE_SIZE
+               ? 0
+               : -1;
+}
+
+static void signer_dealloc(Signer *self)
+{
+    if (self->key != NULL)
+        key_free(self->key);
+    Py_XDECREF(self->context);
+    Py_XDECREF(self->tail);
+    Py_TYPE(self)->tp_free((PyObject *)self);
+}
+
+static PyObject *signer_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(kwargs))
+{
+    PyObject *private, *context, *tail;
+    if (!PyArg_ParseTuple(args, "SSS", &private, &context, &tail))
+        return NULL;
+    if (PyBytes_GET_SIZE(private) != DIGEST_SIZE || PyBytes_GET_SIZE(context) > MAX_CONTEXT ||
+        PyBytes_GET_SIZE(tail) > MAX_CONTEXT) {
+        PyErr_SetString(PyExc_ValueError, "a private key of 32 bytes, a context and a tail that are not too long");
+        return NULL;
+    }
+    if (!can_sign()) {
+        PyErr_SetString(PyExc_NotImplementedError, "this libcrypto does not sign with Ed25519");
+        return NULL;
+    }
+    Signer *self = (Signer *)type->tp_alloc(type, 0);
+    if (self == NULL)
+        return NULL;
+    self->context = Py_NewRef(context);
+    self->tail = Py_NewRef(tail);
+    self->key = key_new(ED25519, NULL, (const unsigned char *)PyBytes_AS_STRING(private), DIGEST_SIZE);
+    void *signing = self->key == NULL ? NULL : signing_new();
+    unsigned char leaf[DIGEST_SIZE] = {0}, signature[SIGNATURE_SIZE];
+    int outcome = signing == NULL ? -1 : sign_leaf(self, signing, leaf, signature); /* a policy may forbid it: better now */
+    signing_free(signing);
+    if (outcome < 0) {
+        PyErr_SetString(PyExc_NotImplementedError, "this libcrypto does not sign with Ed25519");
+        Py_DECREF(self);
+        return NULL;
+    }
+    return (PyObject *)self;
+}
+
+static PyObject *signer_sign(Signer *self, PyObject *leaf)
+{
+    unsigned char signature[SIGNATURE_SIZE];
+    if (!PyBytes_CheckExact(leaf) || PyBytes_GET_SIZE(leaf) != DIGEST_SIZE) {
+        PyErr_SetString(PyExc_ValueError, "a leaf hash is 32 bytes");
+        return NULL;
+    }
+    void *signing = signing_new();
+    int outcome = signing == NULL ? -1 : sign_leaf(self, signing, (unsigned char *)PyBytes_AS_STRING(leaf), signature);
+    signing_free(signing);
+    if (outcome < 0) {
+        PyErr_SetString(PyExc_NotImplementedError, "libcrypto does not sign");
+        return NULL;
+    }
+    return PyBytes_FromStringAndSize((const char *)signature, SIGNATURE_SIZE);
+}
+
+static PyMethodDef signer_methods[] = {{"sign", (PyCFunction)signer_sign, METH_O, NULL}, {NULL, NULL, 0, NULL}};
+
+static PyTypeObject SignerType = {
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "processors.native._kernel.Signer",
+    .tp_basicsize = sizeof(Signer),
+    .tp_flags = Py_TPFLAGS_DEFAULT,
+    .tp_new = signer_new,
+    .tp_dealloc = (destructor)signer_dealloc,
+    .tp_methods = signer_methods,
+};
+
+typedef struct {
+    PyObject *value; /* a sealed event, whose end is its signature */
+    unsigned char leaf[DIGEST_SIZE];
+} unsigned_event;
+
+/* The signatures of one stretch: made on a thread of its own while the stretch goes on, if there are enough of them. */
+typedef struct {
+    Signer *signer;
+    unsigned_event *events;
+    size_t made, room; /* `made` under the lock once there is a thread */
+    int is_apart, is_last, has_failed;
+    pthread_t thread;
+    pthread_mutex_t lock;
+    pthread_cond_t more;
+} signatures;
+
+static int sign_events(const signatures *self, void *signing, size_t from, size_t to)
+{
+    int outcome = 0;
+    for (size_t i = from; i < to; i++) {
+        unsigned char *value = (unsigned char *)PyBytes_AS_STRING(self->events[i].value);
+        size_t size = (size_t)PyBytes_GET_SIZE(self->events[i].value);
+        outcome |= sign_leaf(self->signer, signing, self->events[i].leaf, value + size - SIGNATURE_SIZE);
+    }
+    return outcome;
+}
+
+static void *sign_apart(void *given)
+{
+    signatures *self = given;
+    void *signing = signing_new();
+    int failed = signing == NULL;
+    size_t at = 0;
+    pthread_mutex_lock(&self->lock);
+    while (at < self->made || !self->is_last) {
+        if (at == self->made) {
+            pthread_cond_wait(&self->more, &self->lock);
+            continue;
+        }
+        size_t until = self->made;
+        pthread_mutex_unlock(&self->lock);
+        if (!failed)
+            failed = sign_events(self, signing, at, until) < 0;
+        at = until;
+        pthread_mutex_lock(&self->lock);
+    }
+    self->has_failed = failed;
+    pthread_mutex_unlock(&self->lock);
+    signing_free(signing);
+    return NULL;
+}
+
+/* A thread that gets no signals: they are for Python's. If there can be none, they are signed at the end. */
+static void begin_apart(signatures *self)
+{
+    sigset_t all, before;
+    if (pthread_mutex_init(&self->lock, NULL) != 0)
+        return;
+    if (pthread_cond_init(&self->more, NULL) != 0) {
+        pthread_mutex_destroy(&self->lock);
+        return;
+    }
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    self->is_apart = pthread_create(&self->thread, NULL, sign_apart, self) == 0;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (!self->is_apart) {
+        pthread_cond_destroy(&self->more);
+        pthread_mutex_destroy(&self->lock);
+    }
+}
+
+/* This event is to be signed; `room` is how many there may be. */
+static int sign_later(signatures *self, PyObject *value, const unsigned char *leaf)
+{
+    if (self->events == NULL) {
+        self->events = PyMem_Calloc(self->room, sizeof *self->events);
+        if (self->events == NULL) {
+            PyErr_NoMemory();
+            return -1;
+        }
+    }
+    if (self->made == self->room) {
+        PyErr_SetString(PyExc_RuntimeError, "more signatures than records");
+        return -1;
+    }
+    self->events[self->made].value = Py_NewRef(value);
+    memcpy(self->events[self->made].leaf, leaf, DIGEST_SIZE);
+    if (!self->is_apart) {
+        self->made++;
+        if (self->made == SIGNED_APART)
+            begin_apart(self);
+        return 0;
+    }
+    pthread_mutex_lock(&self->lock);
+    self->made++;
+    pthread_mutex_unlock(&self->lock);
+    if (self->made % SIGNED_APART == 0)
+        pthread_cond_signal(&self->more);
+    return 0;
+}
+
+/* Wait for all signatures; or make them now. */
+static int end_signatures(signatures *self)
+{
+    if (self->made == 0)
+        return 0;
+    Py_BEGIN_ALLOW_THREADS
+    if (self->is_apart) {
+        pthread_mutex_lock(&self->lock);
+        self->is_last = 1;
+        pthread_mutex_unlock(&self->lock);
+        pthread_cond_signal(&self->more);
+        pthread_join(self->thread, NULL);
+        pthread_cond_destroy(&self->more);
+        pthread_mutex_destroy(&self->lock);
+    } else {
+        void *signing = signing_new();
+        self->has_failed = signing == NULL || sign_events(self, signing, 0, self->made) < 0;
+        signing_free(signing);
+    }
+    Py_END_ALLOW_THREADS
+    for (size_t i = 0; i < self->made; i++)
+        Py_DECREF(self->events[i].value);
+    self->made = 0;
+    return self->has_failed ? -1 : 0;
 }
 
 /* -- what seals of one sort have in common: processors.chain.Plan */
@@ -1373,6 +1622,7 @@ typedef struct {
     size_t last_run;
     table acted, passed;
     buffer key;
+    signatures signatures;
 } stretch;
 
 static run *run_at(stretch *s, size_t index)
@@ -1402,6 +1652,7 @@ static void stretch_free(stretch *s)
     Py_XDECREF(s->salts);
     table_free(&s->acted);
     table_free(&s->passed);
+    PyMem_Free(s->signatures.events);
     PyMem_Free(s->key.data);
     event_free(&s->event);
     PyMem_Free(s);
@@ -1573,8 +1824,9 @@ static int link_held(stretch *s)
     sha_update(&hash, self->seal, seal_size);
     sha_final(leaf, &hash);
 
+    Signer *signer = plan->sign ? s->signatures.signer : NULL;
     PyObject *attested = NULL;
-    if (plan->sign) {
+    if (plan->sign && signer == NULL) {
         attested = PyObject_CallFunction(self->attest, "y#", (const char *)leaf, (Py_ssize_t)DIGEST_SIZE);
         if (attested == NULL)
             return -1;
@@ -1587,7 +1839,9 @@ static int link_held(stretch *s)
     unsigned char sizes[2][MAX_NUMBER_SIZE];
     size_t first = put_number(sizes[0], seal_size), second = put_number(sizes[1], size);
     size_t event_header = (size_t)PyBytes_GET_SIZE(self->event_header);
-    size_t last = attested == NULL ? 1 : (size_t)PyBytes_GET_SIZE(attested);
+    size_t last = attested != NULL ? (size_t)PyBytes_GET_SIZE(attested)
+                  : signer != NULL ? (size_t)PyBytes_GET_SIZE(signer->tail) + SIGNATURE_SIZE
+                                   : 1;
     size_t whole = event_header + first + seal_size + SALT_SIZE + 2 * DIGEST_SIZE + ID_SIZE + second + size + last;
     PyObject *value = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)whole);
     if (value == NULL) {
@@ -1604,14 +1858,17 @@ static int link_held(stretch *s)
     APPEND(h->event_id, ID_SIZE);
     APPEND(sizes[1], second);
     APPEND(content, size);
-    if (attested == NULL)
-        *at = 0;
-    else
+    if (attested != NULL)
         APPEND_BYTES(attested);
+    else if (signer != NULL) {
+        APPEND_BYTES(signer->tail);
+        memset(at, 0, SIGNATURE_SIZE);
+    } else
+        *at = 0;
 #undef APPEND_BYTES
 #undef APPEND
     Py_XDECREF(attested);
-    int outcome = 0;
+    int outcome = signer == NULL ? 0 : sign_later(&s->signatures, value, leaf);
     for (Py_ssize_t i = 0; outcome == 0 && i < PyTuple_GET_SIZE(plan->outputs); i++)
         outcome = PyList_Append(PyTuple_GET_ITEM(plan->outputs, i), value);
     Py_DECREF(value);
@@ -1932,6 +2189,8 @@ static PyObject *sealing_take(Sealing *self, PyObject *args)
     s->offset = offset;
     s->salts = Py_NewRef(salts);
     s->salted = salted;
+    s->signatures.signer = Py_IS_TYPE(self->attest, &SignerType) ? (Signer *)self->attest : NULL;
+    s->signatures.room = (size_t)PyTuple_GET_SIZE(records);
     s->places = PyDict_New();
     s->acted.places = PyDict_New();
     s->passed.places = PyDict_New();
@@ -1941,6 +2200,10 @@ static PyObject *sealing_take(Sealing *self, PyObject *args)
     while (outcome == GOOD && at < PyTuple_GET_SIZE(records)) {
         outcome = take_record(s, PyTuple_GET_ITEM(records, at));
         at += outcome == GOOD;
+    }
+    if (end_signatures(&s->signatures) < 0 && outcome != FAIL) {
+        PyErr_SetString(PyExc_NotImplementedError, "libcrypto does not sign");
+        outcome = FAIL;
     }
     self->busy = 0;
     PyObject *result = NULL;
@@ -2061,8 +2324,8 @@ static struct PyModuleDef kernel_module = {
 
 PyMODINIT_FUNC PyInit__kernel(void)
 {
-    static PyTypeObject *const types[] = {&LocatorType, &HintsType, &SessionType, &PlanType, &SealingType};
-    if (load_sha() < 0)
+    static PyTypeObject *const types[] = {&LocatorType, &HintsType, &SessionType, &SignerType, &PlanType, &SealingType};
+    if (load_libcrypto() < 0)
         return NULL;
     PyObject *module = PyModule_Create(&kernel_module);
     for (size_t i = 0; module != NULL && i < sizeof types / sizeof *types; i++)
