@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from operator import methodcaller
 from typing import Any
@@ -27,6 +27,7 @@ SESSION_TIMEOUT_MS = 10_000  # a dead sealer's partitions move after this
 MAX_POLL_INTERVAL_MS = 300_000  # above the longest recovery of all partitions of a process
 QUEUE_KIB = 8_192  # fetched ahead, a process: 0.4 s of a flood (docs/performance.md)
 FETCH_WAIT_MS = 50
+SLICE = 250  # messages read at once
 STRETCH_BYTES = 262_144  # of one partition, one after the other: while one chain has a batch waiting, the others are not read
 _OUT_OF_RANGE = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)
 _NO_RIGHT = (KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError.TOPIC_AUTHORIZATION_FAILED)
@@ -35,6 +36,9 @@ _NO_RIGHT = (KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError.TOPIC_AUTHORIZATI
 # and the error then comes up wherever the interpreter looks next; a call from C is checked and raises here.
 _ask_headers = methodcaller("headers")
 _record: Callable[[type[RawRecord], tuple[int, bytes, bytes, Headers, int]], RawRecord] = tuple.__new__
+
+
+Read = Callable[[list[Any]], tuple[dict[int, list[RawRecord]], list[Any]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,7 @@ class RawConsumer:
     Args:
         group: the full group name.
         assigned, revoked: called with partitions inside `poll`; revoked also when they were lost.
+        read: as `read_records`.
     """
 
     def __init__(
@@ -62,8 +67,11 @@ class RawConsumer:
         assigned: Callable[[list[int]], None],
         revoked: Callable[[list[int]], None],
         library: Library = LIBRDKAFKA,
+        read: Read | None = None,
     ) -> None:
         self._topic = topic
+        self._read = read or read_records
+        self._monotonic = library.monotonic
         self._assigned = assigned
         self._revoked = revoked
         self.last_error = ""
@@ -92,36 +100,43 @@ class RawConsumer:
 
         Raises ConfigError for missing rights; a broker that is away gives an empty result and `last_error`.
         """
+        records: dict[int, list[RawRecord]] = {}
+        others: list[Any] = []
         try:
-            # Each has a place when it has no error.
-            found: list[Any] = self._consumer.consume(max_records if gather else 1, timeout_s)
-            if found and not gather:
-                found += self._consumer.consume(max_records, 0)
+            for found in self._slices(max_records, timeout_s, gather=gather):
+                read, more = self._read(found)
+                for partition, those in read.items():
+                    records.setdefault(partition, []).extend(those)
+                others += more
         except KafkaException as error:
             raise classify(error, f"reading {self._topic}") from error
-        records: dict[int, list[RawRecord]] = {}
+        if records:
+            self.last_error = ""
         gone: set[int] = set()
-        for message in found:
+        for message in others:
             cause = message.error()
-            if cause is None:
-                partition = message.partition()
-                # Without the call in Python that a named tuple's own constructor is.
-                record = _record(
-                    RawRecord,
-                    (message.offset(), message.key() or b"", message.value() or b"", _headers(message), message.timestamp()[1]),
-                )
-                try:
-                    records[partition].append(record)
-                except KeyError:
-                    records[partition] = [record]
-                    self.last_error = ""
-            elif cause.code() in _OUT_OF_RANGE:
+            if cause.code() in _OUT_OF_RANGE:
                 gone.add(message.partition())
             elif cause.code() in _NO_RIGHT:
                 raise classify(cause, f"reading {self._topic}")
             else:
                 self._note_error(cause)
         return Polled(records, frozenset(gone), self._consumer.consumer_group_metadata())
+
+    def _slices(self, max_records: int, timeout_s: float, *, gather: bool) -> Iterator[list[Any]]:
+        """Messages, few enough at once that what they are made of is still at hand when they are read and forgotten."""
+        end = self._monotonic() + timeout_s
+        size, left = min(SLICE if gather else 1, max_records), max_records
+        while left > 0:
+            # Each has a place when it has no error.
+            found: list[Any] = self._consumer.consume(size, max(0.0, end - self._monotonic()))
+            yield found
+            left -= len(found)
+            if len(found) < size:
+                return
+            size = min(SLICE, left)
+            if not gather:
+                end = 0.0
 
     def start(self, partition: int, offset: int) -> None:
         """Deliver a partition from `offset` on; what was fetched of it before is forgotten."""
@@ -172,6 +187,27 @@ class RawConsumer:
 
     def _note_error(self, error: KafkaError) -> None:
         self.last_error = f"{error.str()} ({error.name()})"
+
+
+def read_records(messages: list[Any]) -> tuple[dict[int, list[RawRecord]], list[Any]]:
+    """Messages as records by partition, in their order; and those that have an error."""
+    records: dict[int, list[RawRecord]] = {}
+    others: list[Any] = []
+    for message in messages:
+        if message.error() is not None:
+            others.append(message)
+            continue
+        # Without the call in Python that a named tuple's own constructor is.
+        record = _record(
+            RawRecord,
+            (message.offset(), message.key() or b"", message.value() or b"", _headers(message), message.timestamp()[1]),
+        )
+        partition = message.partition()
+        try:
+            records[partition].append(record)
+        except KeyError:
+            records[partition] = [record]
+    return records, others
 
 
 def _fetching_ended(error: KafkaException) -> bool:

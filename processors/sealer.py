@@ -18,6 +18,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 import structlog
 from prometheus_client import Gauge
@@ -28,6 +29,7 @@ from kafkaio.reader import PartitionReader
 from kafkaio.transaction import ChainProducer, Ends
 from processors.chain_loop import CONFIGURATION_WAIT_S, Chain, Fence, Phase
 from processors.pipeline import Pipeline
+from processors.records import RawRecord
 from processors.recovery import Places, Topics
 from schemas.catalogue import topic_name
 from schemas.policy_files import PolicyFiles
@@ -84,7 +86,9 @@ class Sealer:
         self._at_work = 1  # chains that had a transaction lately
         self._group: object = None  # its metadata as of the last poll
         group = topic_name(settings.topic_prefix, "sealer")
-        self.consumer = RawConsumer(settings, self.topics.raw, group, self._assigned, self._revoked, library)
+        kernel = pipeline.quick.kernel
+        read = None if kernel is None else partial(kernel.records, RawRecord)
+        self.consumer = RawConsumer(settings, self.topics.raw, group, self._assigned, self._revoked, library, read)
 
     def run(self, stop: Stop) -> None:
         """Seal until `stop` is set. Raises ConfigError for what no retry mends, while no chain has sealed yet."""

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
+from kafkaio.group import read_records
 from processors.chain import Plan
 from processors.native import Kernel, NativeHints, NativeSealing, NativeSigner, load
 from processors.native.build import build
@@ -692,6 +693,80 @@ def test_a_signer_of_another_form_is_refused(wrong: Any) -> None:
         KERNEL.Signer(*wrong)
     with pytest.raises(ValueError, match="32 bytes"):
         KERNEL.Signer(bytes(32), b"", b"").sign(bytes(31))
+
+
+# -- what a poll brought
+
+
+class Polled:
+    """A message of a client library: what its methods return, or raise."""
+
+    def __init__(self, **fields: Any) -> None:
+        self._fields = fields
+
+    def __getattr__(self, name: str) -> Callable[[], Any]:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        value = self._fields[name]
+
+        def asked() -> Any:
+            if isinstance(value, BaseException):
+                raise value
+            return value
+
+        return asked
+
+
+few_bytes = st.none() | st.sampled_from([b"", b"a", b"b", bytes(400)])
+polled = st.builds(
+    Polled,
+    error=st.none() | st.none() | st.just("an error"),
+    partition=st.integers(0, 2) | st.just(1000),
+    offset=st.integers(0, 1 << 62),
+    key=few_bytes,
+    value=few_bytes,
+    headers=st.none()
+    | st.lists(st.tuples(st.sampled_from(["st-mac", "st-session", "ä"]), few_bytes), max_size=3)
+    | st.sampled_from([SystemError("lost"), UnicodeDecodeError("utf-8", b"\xff", 0, 1, "no")]),
+    timestamp=st.tuples(st.just(2), st.integers(-1, 1 << 50)),
+)
+
+
+@given(st.lists(polled, max_size=12))
+def test_messages_become_records_as_python_makes_them(messages: list[Polled]) -> None:
+    records, others = KERNEL.records(RawRecord, messages)
+    assert (records, others) == read_records(messages)
+    assert all(type(record) is RawRecord for found in records.values() for record in found)
+
+
+def test_what_a_record_has_in_common_with_the_one_before_is_held_once() -> None:
+    def message(number: int) -> Polled:
+        headers = [("session", bytes(bytearray(400))), ("mac", bytes([number]))]
+        fields = {"key": bytes(bytearray(9)), "value": b"v", "headers": headers, "timestamp": (2, 5)}
+        return Polled(error=None, partition=0, offset=number, **fields)
+
+    one, other = KERNEL.records(RawRecord, [message(1), message(2)])[0][0]
+    assert one.key is other.key and one.headers[0] is other.headers[0] and one.headers[1] != other.headers[1]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"error": ZeroDivisionError()}, {"partition": []}, {"partition": ZeroDivisionError()}, {"offset": ZeroDivisionError()},
+        {"key": "text"}, {"value": 5}, {"headers": (("a", b""),)}, {"headers": [("a",)]}, {"headers": [(b"a", b"")]},
+        {"headers": [("a", "b")]}, {"headers": ZeroDivisionError()}, {"timestamp": 5}, {"timestamp": (1,)},
+    ],
+)  # fmt: skip
+def test_messages_of_another_form_are_no_records(wrong: dict[str, Any]) -> None:
+    fields = {"error": None, "partition": 0, "offset": 1, "key": b"k", "value": b"v", "headers": None, "timestamp": (2, 5)}
+    with pytest.raises((TypeError, ZeroDivisionError)):
+        KERNEL.records(RawRecord, [Polled(**fields), Polled(**{**fields, **wrong})])
+
+
+@pytest.mark.parametrize("wrong", [int, list, type("Own", (tuple,), {}), tuple[int]])
+def test_records_are_of_a_plain_sort_of_tuple(wrong: Any) -> None:
+    with pytest.raises(TypeError):
+        KERNEL.records(wrong, [])
 
 
 def test_without_the_kernel_and_when_it_is_turned_off_the_python_form_is_used(world: World) -> None:

@@ -13,7 +13,7 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException, Uuid
 from confluent_kafka.admin import AdminClient
 
-from kafkaio.group import RawConsumer
+from kafkaio.group import SLICE, RawConsumer
 from kafkaio.reader import PartitionReader
 from kafkaio.testing import Calm, Cluster, Fate, SimulatedLibrary, TopicSpec, Verdict, Where
 from kafkaio.transaction import ChainProducer, Ends, Placement, Progress
@@ -239,3 +239,18 @@ def test_a_client_is_kept_until_it_has_answered_though_another_thread_has_it_rep
     ends = Ends(scene.settings, scene.library)
     assert ends.topic_uuid("raw") == bytes(16)
     assert not clients
+
+
+@pytest.mark.parametrize("gather", [True, False])
+@pytest.mark.parametrize("most", [1, SLICE - 1, SLICE, SLICE + 1, 2000])
+def test_polls_bring_all_in_order_and_no_more_than_was_asked_for(scene: Scene, most: int, gather: bool) -> None:
+    placements, group = [Placement("raw", 0, [b"v"] * 600)], scene.consumer.poll(1, 0).group
+    scene.chain().commit(placements, Progress("raw", 0, 0, group), scene.cluster.now_ms())
+    scene.ends.await_stable([("raw", 0)])
+    scene.consumer.start(0, 0)
+    offsets: list[int] = []
+    for _ in range(1000):
+        found = [record.offset for record in scene.consumer.poll(most, 1.0, gather=gather).records.get(0, [])]
+        assert len(found) <= most
+        offsets += found
+    assert offsets == list(range(600))

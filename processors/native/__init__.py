@@ -22,11 +22,12 @@ from hashlib import sha256
 from importlib.machinery import ExtensionFileLoader
 from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from kafkaio.record import RawRecord
 from processors.chain import Plan
 from schemas.program import Operation
 
@@ -165,6 +166,15 @@ class Kernel(Protocol):
             attest: of a leaf hash: what a sealed event ends with; or what signs, on another thread while the stretch goes on.
             flush: link what Python's writer holds; next seq, and prev.
             random: n -> n bytes.
+        """
+
+    def records(self, record: type[RawRecord], messages: list[Any], /) -> tuple[dict[int, list[RawRecord]], list[Any]]:
+        """As `kafkaio.group.read_records`, of any tuple type without attributes of its own that has the fields of a record.
+
+        What a record has in common with the one before it in its partition (key, headers) is shared.
+
+        Raises:
+            whatever a message raised; TypeError: it answers with something else than a client library's.
         """
 
     def mac(self, key: bytes, message: bytes, /) -> bytes:

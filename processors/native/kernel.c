@@ -2298,6 +2298,197 @@ static PyTypeObject SealingType = {
     .tp_methods = sealing_methods,
 };
 
+/* -- what a poll brought: kafkaio.group.read_records */
+
+enum { ERROR, PARTITION, OFFSET, KEY, VALUE, HEADERS, TIMESTAMP, ASKED };
+static const char *const asked[ASKED] = {"error", "partition", "offset", "key", "value", "headers", "timestamp"};
+static PyObject *asked_names[ASKED];
+
+/* Whether the library could not show the name of one: it leaves its place empty, in case the error is not looked at. */
+static int is_nameless(PyObject *headers)
+{
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(headers); i++) {
+        PyObject *one = PyList_GET_ITEM(headers, i);
+        if (one == NULL || (PyTuple_Check(one) && PyTuple_GET_SIZE(one) > 0 && PyTuple_GET_ITEM(one, 0) == NULL))
+            return 1;
+    }
+    return 0;
+}
+
+/* One header as (name, value); a value that is None is empty. What the record before had at this place is shared. */
+static PyObject *header_of(PyObject *given, PyObject *before)
+{
+    if (!PyTuple_Check(given) || PyTuple_GET_SIZE(given) != 2 || !PyUnicode_CheckExact(PyTuple_GET_ITEM(given, 0))) {
+        PyErr_SetString(PyExc_TypeError, "a header is a name and a value");
+        return NULL;
+    }
+    PyObject *name = PyTuple_GET_ITEM(given, 0), *value = PyTuple_GET_ITEM(given, 1);
+    if (value == Py_None) {
+        PyObject *empty = PyBytes_FromStringAndSize(NULL, 0);
+        PyObject *made = empty == NULL ? NULL : PyTuple_Pack(2, name, empty);
+        Py_XDECREF(empty);
+        return made;
+    }
+    if (!PyBytes_CheckExact(value)) {
+        PyErr_SetString(PyExc_TypeError, "a header's value is bytes");
+        return NULL;
+    }
+    if (before != NULL && PyTuple_CheckExact(before) && PyTuple_GET_SIZE(before) == 2) {
+        PyObject *its_name = PyTuple_GET_ITEM(before, 0), *its_value = PyTuple_GET_ITEM(before, 1);
+        text one = {(const unsigned char *)PyBytes_AS_STRING(value), (size_t)PyBytes_GET_SIZE(value)};
+        if (PyUnicode_CheckExact(its_name) && PyBytes_CheckExact(its_value) && equals_bytes(one, its_value) &&
+            PyUnicode_Compare(name, its_name) == 0)
+            return Py_NewRef(before);
+    }
+    return Py_NewRef(given);
+}
+
+/* The headers of a message. None, of one of which a name is not UTF-8: the library says so by an error, with a result or not. */
+static PyObject *headers_of(PyObject *message, PyObject *before)
+{
+    PyObject *found = PyObject_CallMethodNoArgs(message, asked_names[HEADERS]);
+    if (PyErr_Occurred()) {
+        Py_XDECREF(found);
+        if (!PyErr_ExceptionMatches(PyExc_UnicodeDecodeError) && !PyErr_ExceptionMatches(PyExc_SystemError))
+            return NULL;
+        PyErr_Clear();
+        return PyTuple_New(0);
+    }
+    if (found == Py_None) {
+        Py_DECREF(found);
+        return PyTuple_New(0);
+    }
+    if (!PyList_CheckExact(found)) {
+        Py_DECREF(found);
+        PyErr_SetString(PyExc_TypeError, "headers are a list");
+        return NULL;
+    }
+    if (is_nameless(found)) {
+        Py_DECREF(found);
+        return PyTuple_New(0);
+    }
+    Py_ssize_t size = PyList_GET_SIZE(found), shared = before == NULL ? 0 : PyTuple_GET_SIZE(before);
+    PyObject *made = PyTuple_New(size);
+    for (Py_ssize_t i = 0; made != NULL && i < size; i++) {
+        PyObject *one = header_of(PyList_GET_ITEM(found, i), i < shared ? PyTuple_GET_ITEM(before, i) : NULL);
+        if (one == NULL)
+            Py_CLEAR(made);
+        else
+            PyTuple_SET_ITEM(made, i, one);
+    }
+    Py_DECREF(found);
+    return made;
+}
+
+/* Bytes of a message, where None is none. */
+static PyObject *bytes_in(PyObject *message, int what)
+{
+    PyObject *found = PyObject_CallMethodNoArgs(message, asked_names[what]);
+    if (found == Py_None) {
+        Py_DECREF(found);
+        return PyBytes_FromStringAndSize(NULL, 0);
+    }
+    if (found != NULL && !PyBytes_CheckExact(found)) {
+        PyErr_SetString(PyExc_TypeError, "bytes are due");
+        Py_CLEAR(found);
+    }
+    return found;
+}
+
+/* The list of the partition of a message; borrowed. */
+static PyObject *list_for(PyObject *records, PyObject *message)
+{
+    PyObject *partition = PyObject_CallMethodNoArgs(message, asked_names[PARTITION]);
+    PyObject *list = partition == NULL ? NULL : PyDict_GetItemWithError(records, partition);
+    if (list == NULL && partition != NULL && !PyErr_Occurred()) {
+        PyObject *made = PyList_New(0);
+        if (made != NULL && PyDict_SetItem(records, partition, made) == 0)
+            list = made; /* the dict's */
+        Py_XDECREF(made);
+    }
+    Py_XDECREF(partition);
+    return list;
+}
+
+/* A record of these five parts, which it takes over; nobody sees it before it has them. */
+static PyObject *record_of(PyTypeObject *type, PyObject *const parts[5])
+{
+    PyObject *record = type->tp_alloc(type, 5);
+    for (Py_ssize_t i = 0; record != NULL && i < 5; i++)
+        PyTuple_SET_ITEM(record, i, parts[i]);
+#if PY_VERSION_HEX >= 0x030E0000
+    if (record != NULL)
+        ((PyTupleObject *)record)->ob_hash = -1; /* not known yet */
+#endif
+    return record;
+}
+
+/* When a message was appended: a new reference. */
+static PyObject *time_of(PyObject *message)
+{
+    PyObject *found = PyObject_CallMethodNoArgs(message, asked_names[TIMESTAMP]), *time = NULL;
+    if (found != NULL && PyTuple_Check(found) && PyTuple_GET_SIZE(found) == 2)
+        time = Py_NewRef(PyTuple_GET_ITEM(found, 1));
+    else if (found != NULL)
+        PyErr_SetString(PyExc_TypeError, "a timestamp is its type and the time");
+    Py_XDECREF(found);
+    return time;
+}
+
+/* A message as a record, after the others of its partition. */
+static int add_record(PyTypeObject *type, PyObject *message, PyObject *list)
+{
+    Py_ssize_t size = PyList_GET_SIZE(list);
+    PyObject *last = size ? PyList_GET_ITEM(list, size - 1) : NULL, *record = NULL, *parts[5] = {NULL};
+    parts[0] = PyObject_CallMethodNoArgs(message, asked_names[OFFSET]);
+    if (parts[0] != NULL && (parts[1] = bytes_in(message, KEY)) != NULL && (parts[2] = bytes_in(message, VALUE)) != NULL &&
+        (parts[3] = headers_of(message, last == NULL ? NULL : PyTuple_GET_ITEM(last, 3))) != NULL &&
+        (parts[4] = time_of(message)) != NULL) {
+        text key = {(const unsigned char *)PyBytes_AS_STRING(parts[1]), (size_t)PyBytes_GET_SIZE(parts[1])};
+        if (last != NULL && equals_bytes(key, PyTuple_GET_ITEM(last, 1)))
+            Py_SETREF(parts[1], Py_NewRef(PyTuple_GET_ITEM(last, 1)));
+        record = record_of(type, parts);
+    }
+    if (record == NULL)
+        for (size_t i = 0; i < 5; i++)
+            Py_XDECREF(parts[i]);
+    int outcome = record == NULL ? -1 : PyList_Append(list, record);
+    Py_XDECREF(record);
+    return outcome;
+}
+
+static PyObject *kernel_records(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    PyTypeObject *type;
+    PyObject *messages;
+    if (!PyArg_ParseTuple(args, "O!O!", &PyType_Type, &type, &PyList_Type, &messages))
+        return NULL;
+    if (!PyType_IsSubtype(type, &PyTuple_Type) || type->tp_basicsize != PyTuple_Type.tp_basicsize || type->tp_dictoffset != 0) {
+        PyErr_SetString(PyExc_TypeError, "a sort of tuple is due, without attributes of its own");
+        return NULL;
+    }
+    PyObject *records = PyDict_New(), *others = PyList_New(0);
+    int outcome = records == NULL || others == NULL ? -1 : 0;
+    for (Py_ssize_t i = 0; outcome == 0 && i < PyList_GET_SIZE(messages); i++) {
+        PyObject *message = Py_NewRef(PyList_GET_ITEM(messages, i)); /* a call may change the list */
+        PyObject *error = PyObject_CallMethodNoArgs(message, asked_names[ERROR]);
+        if (error == NULL) {
+            outcome = -1;
+        } else if (error != Py_None) {
+            outcome = PyList_Append(others, message);
+        } else {
+            PyObject *list = list_for(records, message);
+            outcome = list == NULL ? -1 : add_record(type, message, list);
+        }
+        Py_XDECREF(error);
+        Py_DECREF(message);
+    }
+    PyObject *result = outcome < 0 ? NULL : PyTuple_Pack(2, records, others);
+    Py_XDECREF(records);
+    Py_XDECREF(others);
+    return result;
+}
+
 /* -- the module */
 
 static PyObject *kernel_mac(PyObject *Py_UNUSED(module), PyObject *args)
@@ -2315,6 +2506,7 @@ static PyObject *kernel_mac(PyObject *Py_UNUSED(module), PyObject *args)
 }
 
 static PyMethodDef kernel_methods[] = {
+    {"records", kernel_records, METH_VARARGS, "Messages as records of a sort of tuple, by partition; and those with an error."},
     {"mac", kernel_mac, METH_VARARGS, "HMAC-SHA-256 (key, message), to hold against Python's."},
     {NULL, NULL, 0, NULL},
 };
@@ -2327,6 +2519,9 @@ PyMODINIT_FUNC PyInit__kernel(void)
     static PyTypeObject *const types[] = {&LocatorType, &HintsType, &SessionType, &SignerType, &PlanType, &SealingType};
     if (load_libcrypto() < 0)
         return NULL;
+    for (size_t i = 0; i < ASKED; i++)
+        if (asked_names[i] == NULL && (asked_names[i] = PyUnicode_InternFromString(asked[i])) == NULL)
+            return NULL;
     PyObject *module = PyModule_Create(&kernel_module);
     for (size_t i = 0; module != NULL && i < sizeof types / sizeof *types; i++)
         if (PyModule_AddType(module, types[i]) < 0)
