@@ -17,10 +17,12 @@ Not here: which chains there are, and when each has its turn (`sealer`); what a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Protocol
+from itertools import accumulate
+from operator import attrgetter
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import structlog
 from prometheus_client import Counter
@@ -29,7 +31,7 @@ from kafkaio.group import Polled
 from kafkaio.transaction import STABLE_S, ClockError, FencedError, HangingError, Placement, Progress
 from processors.chain import ChainHead
 from processors.pipeline import ChainState
-from processors.records import Batch, Outputs, RawRecord
+from processors.records import Batch, Counts, Outputs, RawRecord
 from processors.recovery import Places, chain_of, read_state
 from schemas.catalogue import transactional_prefix
 from schemas.settings import Settings
@@ -45,6 +47,8 @@ FENCED_WAIT_S = 4.0  # above the heartbeat interval (2.5 s): by then the group h
 UNDECIDED_WAIT_S = 0.1  # between two looks
 HELD_S = 1.0  # a transaction that takes longer must not keep the other chains from being read
 
+_offset: Callable[[RawRecord], int] = attrgetter("offset")
+_value: Callable[[RawRecord], bytes] = attrgetter("value")
 _log = structlog.get_logger("processors.sealer")
 SEALED = Counter("sealtrail_sealer_seals", "Seals committed.", ["kind", "reason"])
 LEAKS = Counter("sealtrail_sealer_leaks", "Secrets overwritten and marked fields refused, in sealed records.", ["shape"])
@@ -84,13 +88,25 @@ class Committer(Protocol):
 Fence = Callable[[Settings, str], Committer]
 
 
+class _Span(NamedTuple):
+    """The raw records of a transaction: the first one's offset, and how many."""
+
+    first: int
+    records: int
+
+
+_NOTHING = _Span(0, 0)
+
+
 @dataclass(frozen=True, slots=True)
 class _Transaction:
-    """What is being committed, and the state that it leads to."""
+    """What is being committed, and the state that it leads to; not the records and the values, which memory is soon rid of."""
 
     state: ChainState
-    outputs: Outputs
-    records: Sequence[RawRecord]
+    span: _Span
+    counts: Counts
+    subject_keys: int
+    leaks: Mapping[str, int]
 
 
 class Chain:
@@ -149,17 +165,19 @@ class Chain:
         """Keep what was fetched of this partition."""
         if self.phase is not Phase.SEALING or self._held:
             return  # fetched before a reset; the position is set anew, so it will come again
-        fresh = [r for r in records if r.offset >= self._next]
+        fresh = records
+        if list(map(_offset, records)) != list(range(self._next, self._next + len(records))):
+            fresh = [r for r in records if r.offset >= self._next]
+            try:
+                self._confirm_gaps(fresh)
+            except TransientError as error:
+                self.reset("gap", error)
+                return
         if not fresh:
-            return
-        try:
-            self._confirm_gaps(fresh)
-        except TransientError as error:
-            self.reset("gap", error)
             return
         self._next = fresh[-1].offset + 1
         self._fetched += fresh
-        self._fetched_bytes += sum(len(r.value) for r in fresh)
+        self._fetched_bytes += _size(fresh)
 
     def turn(self, polled: Polled) -> None:
         """Adopt what was committed; then begin what is due: a batch, a lost position, a heartbeat."""
@@ -306,7 +324,8 @@ class Chain:
     def _seal(self, records: Sequence[RawRecord], group: object, log_start: int = 0) -> None:
         """Begin the transaction of these records; or, without any, of what lies below the log start."""
         sealer = self._sealer
-        refused = len(records) == 1 and records[0].offset == self._culprit
+        span = _Span(records[0].offset if records else log_start, len(records))
+        refused = span == (self._culprit, 1)
         try:
             state, outputs = sealer.pipeline.seal_batch(
                 self._current(), Batch(records, log_start, sealer.partitions()), sealer.now_us(), unprocessable=refused
@@ -314,11 +333,11 @@ class Chain:
         except TransientError as error:
             self.reset("keys", error)
         except Exception as error:  # no record, whatever it does to a step, may stop the next one
-            self._halve(records, f"sealing raised {type(error).__name__}")
+            self._halve(span, f"sealing raised {type(error).__name__}")
         else:
-            self._begin(state, outputs, group, records)
+            self._begin(state, outputs, group, span)
 
-    def _begin(self, state: ChainState, outputs: Outputs, group: object, records: Sequence[RawRecord] = ()) -> None:
+    def _begin(self, state: ChainState, outputs: Outputs, group: object, span: _Span = _NOTHING) -> None:
         """Begin to commit outputs; until that has ended, the state that they lead to is nobody's."""
         places, producer = self._places, self._producer
         if places is None or producer is None:
@@ -330,11 +349,11 @@ class Chain:
             return
         progress = Progress(places.topics.raw, places.partition, state.head.next_offset, group)
         self._begun_at = self._sealer.monotonic()
-        self._under_way = _Transaction(state, outputs, records)
+        self._under_way = _Transaction(state, span, outputs.counts, len(outputs.subject_keys), outputs.leaks)
         try:
             producer.begin(_placements(places, outputs), progress, state.head.sealed_at_us // 1000)
         except SealtrailError as error:
-            self._failed(records, error)
+            self._failed(span, error)
 
     def _settled(self, wait_s: float = 0.0) -> bool:
         """Whether the chain is SEALING with no transaction under way; what has ended is adopted, or leads to the fence."""
@@ -346,27 +365,26 @@ class Chain:
                 return False
             self._adopt(under_way)
         except SealtrailError as error:
-            self._failed(under_way.records, error)
+            self._failed(under_way.span, error)
         return self.phase is Phase.SEALING
 
     def _adopt(self, done: _Transaction) -> None:
         """Committed: what the topics hold is this state, on whatever process reads it next."""
-        outputs = done.outputs
         self._state = done.state
         self._under_way = None
         self._clock_doubted = False
         self._sealed_at = self._sealer.monotonic()
         self._chunk = min(self._chunk * 2, self._sealer.settings.batch_records)
-        for (kind, reason), count in outputs.counts.items():
+        for (kind, reason), count in done.counts.items():
             SEALED.labels(kind.lower(), reason.label).inc(count)
-        SUBJECT_KEYS.inc(len(outputs.subject_keys))
-        for shape, count in outputs.leaks.items():
+        SUBJECT_KEYS.inc(done.subject_keys)
+        for shape, count in done.leaks.items():
             LEAKS.labels(shape).inc(count)
         if self._held:
             self._held = False
             self._go_on()
 
-    def _failed(self, records: Sequence[RawRecord], error: SealtrailError) -> None:
+    def _failed(self, span: _Span, error: SealtrailError) -> None:
         """Whatever became of a transaction, its producer and the state in memory are not trusted."""
         if isinstance(error, FencedError):
             self.reset("fenced", error, FENCED_WAIT_S)
@@ -375,17 +393,17 @@ class Chain:
         elif isinstance(error, ClockError):
             self._doubt_clock(error)
         elif isinstance(error, EvidenceError):
-            self._halve(records, str(error))
+            self._halve(span, str(error))
         else:  # a wrong set-up: whose owner says what becomes of it
             self.drop()
             raise error
 
-    def _halve(self, records: Sequence[RawRecord], problem: str) -> None:
+    def _halve(self, span: _Span, problem: str) -> None:
         """What cannot be sealed or written together: smaller transactions until the culprit is alone, then it is refused."""
-        smaller = len(records) > 1 or (len(records) == 1 and records[0].offset != self._culprit)
-        if len(records) == 1:
-            self._culprit = records[0].offset
-        self._chunk = max(len(records) // 2, 1)
+        smaller = span.records > 1 or (span.records == 1 and span.first != self._culprit)
+        if span.records == 1:
+            self._culprit = span.first
+        self._chunk = max(span.records // 2, 1)
         # No wait while it gets smaller. If even the refusal cannot be written, nothing is left but to try again.
         self.reset("halved", TransientError(problem, 0.0 if smaller else 1.0))
 
@@ -401,11 +419,12 @@ class Chain:
 
     def _chunk_of(self, records: list[RawRecord]) -> Sequence[RawRecord]:
         """Take the records of one transaction from those that were fetched."""
-        limit = min(len(records), self._chunk)
-        end, size = 1, len(records[0].value)
-        while end < limit and size + len(records[end].value) <= MAX_BATCH_BYTES:
-            size += len(records[end].value)
-            end += 1
+        end, size = min(len(records), self._chunk), self._fetched_bytes
+        if size > MAX_BATCH_BYTES:
+            sums = accumulate(map(len, map(_value, records[:end])))
+            end = max(1, sum(one <= MAX_BATCH_BYTES for one in sums))
+        if end < len(records):
+            size = _size(records[:end])
         chunk = records[:end]
         del records[:end]
         self._fetched_bytes -= size
@@ -472,6 +491,11 @@ class Chain:
         self.drop()
         self.phase = Phase.STOPPED
         self._sealer.pause(self._partition)
+
+
+def _size(records: Iterable[RawRecord]) -> int:
+    """Bytes of their values."""
+    return sum(map(len, map(_value, records)))
 
 
 def _placements(places: Places, outputs: Outputs) -> list[Placement]:

@@ -12,7 +12,11 @@ from dataclasses import dataclass, field
 from kafkaio.record import Headers, RawRecord
 from sealtrail.seal import Kind, Reason
 
-__all__ = ["Batch", "Headers", "Outputs", "RawRecord", "Rejection"]
+__all__ = ["Batch", "Counts", "Headers", "Outputs", "RawRecord", "Rejection"]
+
+
+Counts = Counter[tuple[Kind, Reason]]
+"""Seals."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +39,7 @@ class Outputs:
     sources: list[tuple[bytes, bytes]] = field(default_factory=list)
     subject_keys: list[tuple[bytes, bytes]] = field(default_factory=list)
     activity: list[bytes] = field(default_factory=list)
-    counts: Counter[tuple[Kind, Reason]] = field(default_factory=Counter)
+    counts: Counts = field(default_factory=Counter)
     leaks: Counter[str] = field(default_factory=Counter)  # by shape; see `Activity.leak`
 
 

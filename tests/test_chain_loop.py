@@ -1,0 +1,97 @@
+"""What a chain keeps of what was fetched for it: a gap in offsets is believed only when the log itself has nothing there."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from processors.chain_loop import MAX_BATCH_BYTES, Chain, Phase
+from processors.records import RawRecord
+from processors.sealer import Sealer
+
+
+class Log:
+    """What a sealer gives a chain: a clock, and a raw partition of which these offsets have a record."""
+
+    def __init__(self, offsets: set[int]) -> None:
+        self._offsets = offsets
+        self.looked: list[tuple[int, int]] = []
+        self.settings = SimpleNamespace(batch_records=4)
+        self.topics = SimpleNamespace(raw="raw")
+        self.ends = SimpleNamespace(start=lambda topic, partition: 0)
+        self.reader = SimpleNamespace(first_record=self._first)
+
+    def _first(self, topic: str, partition: int, start: int, end: int) -> Any:
+        self.looked.append((start, end))
+        found = sorted(offset for offset in self._offsets if start <= offset < end)
+        return SimpleNamespace(offset=found[0]) if found else None
+
+    def monotonic(self) -> float:
+        return 0.0
+
+    def pause(self, partition: int) -> None:
+        """Nothing is fetched here."""
+
+
+def record(offset: int, size: int = 1) -> RawRecord:
+    return RawRecord(offset, b"k", bytes(size), (), 0)
+
+
+def sealing(log: Log, next_offset: int = 5) -> Chain:
+    chain = Chain(cast(Sealer, log), 0)
+    chain.phase, chain._next = Phase.SEALING, next_offset
+    return chain
+
+
+@pytest.mark.parametrize(
+    ("fetched", "kept", "looked"),
+    [
+        ([5, 6, 7], [5, 6, 7], []),
+        ([3, 4], [], []),
+        ([3, 4, 5, 6], [5, 6], []),
+        ([5, 8], [5, 8], [(6, 8)]),
+        ([7, 8, 12], [7, 8, 12], [(5, 7), (9, 12)]),
+        ([], [], []),
+    ],
+)
+def test_what_is_new_is_kept_and_gaps_are_looked_into(
+    fetched: list[int], kept: list[int], looked: list[tuple[int, int]]
+) -> None:
+    log = Log(set(fetched))
+    chain = sealing(log)
+    chain.take([record(offset) for offset in fetched])
+    assert [r.offset for r in chain._fetched] == kept
+    assert chain._fetched_bytes == len(kept)
+    assert log.looked == looked
+    assert chain._next == (kept[-1] + 1 if kept else 5)
+
+
+@pytest.mark.parametrize("fetched", [[5, 7, 8], [5, 7, 7], [6, 6, 7], [7, 5, 6], [8]])
+def test_what_the_log_holds_and_was_not_delivered_sends_the_chain_back_to_the_fence(fetched: list[int]) -> None:
+    """Also where a record that came twice makes up for the one that did not come."""
+    chain = sealing(Log({5, 6, 7, 8}))
+    chain.take([record(offset) for offset in fetched])
+    assert chain.phase is Phase.WAITING
+    assert not chain._fetched
+
+
+@pytest.mark.parametrize(
+    ("sizes", "taken"),
+    [
+        ([1, 2, 3], [3]),
+        ([1] * 6, [4, 2]),
+        ([MAX_BATCH_BYTES, 1, 1], [1, 2]),
+        ([MAX_BATCH_BYTES - 1, 1, 1], [2, 1]),
+        ([MAX_BATCH_BYTES + 1, 0, MAX_BATCH_BYTES, 0, 1], [1, 3, 1]),
+    ],
+)
+def test_a_transaction_takes_as_many_as_its_bounds_let_it(sizes: list[int], taken: list[int]) -> None:
+    chain = sealing(Log(set()), 0)
+    chain.take([record(offset, size) for offset, size in enumerate(sizes)])
+    chunks = []
+    while chain._fetched:
+        chunks.append(len(chain._chunk_of(chain._fetched)))
+    assert chunks == taken
+    assert chain._fetched_bytes == 0
