@@ -169,6 +169,7 @@ class Sealer:
         if full:
             full[0].await_end(FULL_LOOK_S)
             for chain in full:
+                chain.await_end(0.0)
                 if chain.full():
                     chain.hold_if_slow()
             return Polled({}, frozenset(), self._group)
