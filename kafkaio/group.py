@@ -71,7 +71,7 @@ class RawConsumer:
     ) -> None:
         self._topic = topic
         self._read = read or read_records
-        self._monotonic = library.monotonic
+        self._library = library
         self._assigned = assigned
         self._revoked = revoked
         self.last_error = ""
@@ -125,11 +125,11 @@ class RawConsumer:
 
     def _slices(self, max_records: int, timeout_s: float, *, gather: bool) -> Iterator[list[Any]]:
         """Messages, few enough at once that what they are made of is still at hand when they are read and forgotten."""
-        end = self._monotonic() + timeout_s
+        end = self._library.monotonic() + timeout_s
         size, left = min(SLICE if gather else 1, max_records), max_records
         while left > 0:
             # Each has a place when it has no error.
-            found: list[Any] = self._consumer.consume(size, max(0.0, end - self._monotonic()))
+            found: list[Any] = self._consumer.consume(size, max(0.0, end - self._library.monotonic()))
             yield found
             left -= len(found)
             if len(found) < size:
