@@ -669,6 +669,21 @@ def test_what_is_raised_while_signatures_are_made_apart_ends_the_stretch(source:
     assert len(driven.take(good(source, 3))) == 9, "another stretch is not kept out"
 
 
+def test_a_libcrypto_without_ed25519_leaves_the_kernel_and_signs_in_python(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: Any) -> Any:
+        raise NotImplementedError("this libcrypto does not sign with Ed25519")
+
+    monkeypatch.setattr(KERNEL, "Signer", refused)
+    monkeypatch.setattr("processors.native._module", lambda _: KERNEL)
+    assert load.__wrapped__() is KERNEL
+    world = made_world(tmp_path, native=True)
+    records = at([world.speaker().record(number) for number in range(9)])
+    assert world.pipeline.sealer.lent(KERNEL) is None
+    assert len(world.pipeline.seal_batch(fresh(), Batch(records), NOW_US)[1].archive) == 9
+
+
 def test_a_key_whose_signatures_fail_in_the_kernel_signs_in_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Failing:
         def take(self, *_: Any) -> Any:
