@@ -209,7 +209,7 @@ class Chain:
             self._begin_ahead(self._ahead, polled.group)
         elif self._fetched:
             if self._batch_is_full() or not self.rest_s():
-                self._seal(self._chunk_of(self._fetched), polled.group)
+                self._seal(self._take_chunk(), polled.group)
         elif self._expired:
             self._expired = False
             self._position_gone(polled.group)
@@ -367,7 +367,7 @@ class Chain:
         if under_way is None or self._ahead is not None or self._ahead_failed or not self._batch_is_full():
             return
         before, made_at, pipeline = (list(self._fetched), self._fetched_bytes), self._sealer.monotonic(), self._sealer.pipeline
-        records = self._chunk_of(self._fetched)
+        records = self._take_chunk()
         try:
             state, outputs = self._sealed(under_way.state, records)
         except Exception as error:  # as in `_seal`, which says what becomes of it
@@ -466,17 +466,14 @@ class Chain:
 
     # -- what was fetched
 
-    def _chunk_of(self, records: list[RawRecord]) -> Sequence[RawRecord]:
+    def _take_chunk(self) -> Sequence[RawRecord]:
         """Take the records of one transaction from those that were fetched."""
-        end, size = min(len(records), self._chunk), self._fetched_bytes
-        if size > MAX_BATCH_BYTES:
-            sums = accumulate(map(len, map(_value, records[:end])))
-            end = max(1, sum(one <= MAX_BATCH_BYTES for one in sums))
-        if end < len(records):
-            size = _size(records[:end])
-        chunk = records[:end]
-        del records[:end]
-        self._fetched_bytes -= size
+        chunk = self._fetched[: self._chunk]
+        if self._fetched_bytes > MAX_BATCH_BYTES:
+            sums = accumulate(map(len, map(_value, chunk)))
+            del chunk[max(1, sum(one <= MAX_BATCH_BYTES for one in sums)) :]
+        del self._fetched[: len(chunk)]
+        self._fetched_bytes = self._fetched_bytes - _size(chunk) if self._fetched else 0
         return chunk
 
     def _confirm_gaps(self, records: Sequence[RawRecord]) -> None:

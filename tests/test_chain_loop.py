@@ -103,7 +103,7 @@ def test_a_transaction_takes_as_many_as_its_bounds_let_it(sizes: list[int], take
     chain.take([record(offset, size) for offset, size in enumerate(sizes)])
     chunks = []
     while chain._fetched:
-        chunks.append(len(chain._chunk_of(chain._fetched)))
+        chunks.append(len(chain._take_chunk()))
     assert chunks == taken
     assert chain._fetched_bytes == 0
 
