@@ -78,9 +78,6 @@ class Authenticate:
         audience: whom a session must speak to: us.
         topic: the raw topic's name, which the MAC covers; to be read.
         monotonic: seconds, for how long failures are remembered.
-
-    Attributes:
-        changes: how often certificates or pipeline keys changed.
     """
 
     def __init__(
@@ -99,7 +96,6 @@ class Authenticate:
         self._monotonic = monotonic
         self._known: OrderedDict[bytes, Session] = OrderedDict()
         self._failed: OrderedDict[bytes, tuple[float, str]] = OrderedDict()
-        self.changes = 0
 
     def renew(self, keyring: Keyring, openers: Mapping[bytes, Open]) -> None:
         """Certificates and pipeline keys as they are now; sessions of sources whose keys ended are forgotten."""
@@ -110,7 +106,6 @@ class Authenticate:
 
     def _take(self, keyring: Keyring) -> None:
         self._keyring = keyring
-        self.changes += 1
         self._failed.clear()
         for header in [h for h, known in self._known.items() if keyring.ended(known.key_id)]:
             del self._known[header]

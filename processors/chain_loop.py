@@ -8,9 +8,8 @@ A chain is in one of four phases:
     STOPPED   what is committed contradicts itself, or the clocks do; a person must look.
 
 While a transaction is under way the state that it leads to is adopted by nobody: it ends well, and is adopted, or it does
-not, and the chain goes back to the fence. A full batch is sealed on it meanwhile, and begun or forgotten with it. Every error
-of a transaction, whatever it was, leads back to WAITING: the producer is discarded, and with it what was fetched and the state
-in memory. Assignment, doubt, loss and restart share that one path.
+not, and the chain goes back to the fence. Every error of a transaction, whatever it was, leads back to WAITING: the producer is
+discarded, and with it what was fetched and the state in memory. Assignment, doubt, loss and restart share that one path.
 
 Not here: which chains there are, and when each has its turn (`sealer`); what a seal is (`pipeline`); where a chain stands
 (`recovery`).
@@ -31,7 +30,7 @@ from prometheus_client import Counter
 from kafkaio.group import Polled
 from kafkaio.transaction import STABLE_S, ClockError, FencedError, HangingError, Placement, Progress
 from processors.chain import ChainHead
-from processors.pipeline import ChainState, Pipeline
+from processors.pipeline import ChainState
 from processors.records import Batch, Counts, Outputs, RawRecord
 from processors.recovery import Places, chain_of, read_state
 from schemas.catalogue import transactional_prefix
@@ -41,12 +40,11 @@ from sealtrail.errors import ConfigError, EvidenceError, SealtrailError, Transie
 if TYPE_CHECKING:
     from processors.sealer import Sealer
 
-MAX_BATCH_BYTES = 16 << 20  # of raw values a transaction; bounds what its outputs need, and those of the one sealed ahead
+MAX_BATCH_BYTES = 16 << 20  # of raw values a transaction; bounds what its outputs need
 CONFIGURATION_WAIT_S = 5.0  # what a person must mend need not be asked for each second
 CERTIFICATE_WAIT_S = 30.0  # somebody has to certify a key
 FENCED_WAIT_S = 4.0  # above the heartbeat interval (2.5 s): by then the group has said whether we still own the chain
 UNDECIDED_WAIT_S = 0.1  # between two looks
-AHEAD_S = 2.0  # a batch that was sealed ahead may wait so long; `sealed_at` is its time, and must be near the broker's
 HELD_S = 1.0  # a transaction that takes longer must not keep the other chains from being read
 
 _offset: Callable[[RawRecord], int] = attrgetter("offset")
@@ -111,18 +109,6 @@ class _Transaction:
     leaks: Mapping[str, int]
 
 
-@dataclass(frozen=True, slots=True)
-class _Ahead:
-    """A batch that was sealed on what is being committed: begun once that is, and forgotten if it is not."""
-
-    pipeline: Pipeline  # with the policy and the sealer's keys
-    changes: int  # of certificates until then
-    made_at: float  # monotonic
-    span: _Span
-    state: ChainState
-    outputs: Outputs
-
-
 class Chain:
     """One raw partition on this process. All calls come from the sealer's thread."""
 
@@ -134,8 +120,6 @@ class Chain:
         self._name = ""  # of the chain, once it is known where it is written
         self._places: Places | None = None
         self._under_way: _Transaction | None = None
-        self._ahead: _Ahead | None = None  # only while a transaction is under way, and in the turn that finds its end
-        self._ahead_failed = False  # to seal, on the transaction under way
         self._fetched: list[RawRecord] = []  # in offset order, not sealed yet
         self._fetched_bytes = 0
         self._next = 0  # the raw offset after what was fetched
@@ -161,11 +145,11 @@ class Chain:
 
     def idle(self) -> bool:
         """Whether it waits for records alone."""
-        return not self.committing() and not self._fetched
+        return self._under_way is None and not self._fetched
 
     def committing(self) -> bool:
-        """Whether a transaction is under way, or to be begun in its next turn."""
-        return self._under_way is not None or self._ahead is not None
+        """Whether a transaction is under way."""
+        return self._under_way is not None
 
     def at_work(self) -> bool:
         """Whether it had a transaction in the last two intervals."""
@@ -199,16 +183,11 @@ class Chain:
         """Adopt what was committed; then begin what is due: a batch, a lost position, a heartbeat."""
         if self._partition in polled.out_of_range:
             self._expired = True
-        if self.phase is not Phase.SEALING:
-            return
-        if not self._settled():
-            self._seal_ahead()
+        if self.phase is not Phase.SEALING or not self._settled():
             return
         settings = self._sealer.settings
-        if self._ahead is not None:
-            self._begin_ahead(self._ahead, polled.group)
-        elif self._fetched:
-            if self._batch_is_full() or not self.rest_s():
+        if self._fetched:
+            if len(self._fetched) >= self._chunk or self._fetched_bytes >= MAX_BATCH_BYTES or not self.rest_s():
                 self._seal(self._take_chunk(), polled.group)
         elif self._expired:
             self._expired = False
@@ -344,47 +323,17 @@ class Chain:
 
     def _seal(self, records: Sequence[RawRecord], group: object, log_start: int = 0) -> None:
         """Begin the transaction of these records; or, without any, of what lies below the log start."""
+        sealer = self._sealer
+        span = _Span(records[0].offset, len(records)) if records else _NOTHING
+        batch, refused = Batch(records, log_start, sealer.partitions()), span == (self._culprit, 1)
         try:
-            state, outputs = self._sealed(self._current(), records, log_start)
+            state, outputs = sealer.pipeline.seal_batch(self._current(), batch, sealer.now_us(), unprocessable=refused)
         except TransientError as error:
             self.reset("keys", error)
         except Exception as error:  # no record, whatever it does to a step, may stop the next one
-            self._halve(_span(records), f"sealing raised {type(error).__name__}")
+            self._halve(span, f"sealing raised {type(error).__name__}")
         else:
-            self._begin(state, outputs, group, _span(records))
-
-    def _sealed(self, state: ChainState, records: Sequence[RawRecord], log_start: int = 0) -> tuple[ChainState, Outputs]:
-        sealer = self._sealer
-        batch, refused = Batch(records, log_start, sealer.partitions()), _span(records) == (self._culprit, 1)
-        return sealer.pipeline.seal_batch(state, batch, sealer.now_us(), unprocessable=refused)
-
-    def _seal_ahead(self) -> None:
-        """Seal the next batch while a transaction is under way, if it is full: on the state that this one leads to.
-
-        Nothing of it leaves the process before that is committed. What fails here is left to `_seal`.
-        """
-        under_way = self._under_way
-        if under_way is None or self._ahead is not None or self._ahead_failed or not self._batch_is_full():
-            return
-        before, made_at, pipeline = (list(self._fetched), self._fetched_bytes), self._sealer.monotonic(), self._sealer.pipeline
-        records = self._take_chunk()
-        try:
-            state, outputs = self._sealed(under_way.state, records)
-        except Exception as error:  # as in `_seal`, which says what becomes of it
-            self._log.info("batch not sealed ahead", error=type(error).__name__)
-            self._ahead_failed = True
-            self._fetched, self._fetched_bytes = before
-        else:
-            self._ahead = _Ahead(pipeline, pipeline.authenticate.changes, made_at, _span(records), state, outputs)
-
-    def _begin_ahead(self, ahead: _Ahead, group: object) -> None:
-        """What it was sealed on is committed. If keys or policy changed since, or it is old, it is fetched and sealed again."""
-        self._ahead, pipeline = None, self._sealer.pipeline
-        is_of_now = ahead.pipeline is pipeline and ahead.changes == pipeline.authenticate.changes
-        if is_of_now and self._sealer.monotonic() - ahead.made_at < AHEAD_S:
-            self._begin(ahead.state, ahead.outputs, group, ahead.span)
-        else:
-            self._go_on()
+            self._begin(state, outputs, group, span)
 
     def _begin(self, state: ChainState, outputs: Outputs, group: object, span: _Span = _NOTHING) -> None:
         """Begin to commit outputs; until that has ended, the state that they lead to is nobody's."""
@@ -397,7 +346,7 @@ class Chain:
             self.reset("certificate", TransientError(problem, CERTIFICATE_WAIT_S))
             return
         progress = Progress(places.topics.raw, places.partition, state.head.next_offset, group)
-        self._begun_at, self._ahead_failed = self._sealer.monotonic(), False
+        self._begun_at = self._sealer.monotonic()
         self._under_way = _Transaction(state, span, outputs.counts, len(outputs.subject_keys), outputs.leaks)
         try:
             producer.begin(_placements(places, outputs), progress, state.head.sealed_at_us // 1000)
@@ -522,11 +471,7 @@ class Chain:
         self._sealer.proven = True
         self._log.info("sealing", chain=head.chain, seq=head.seq, next_offset=head.next_offset)
 
-    def _batch_is_full(self) -> bool:
-        return len(self._fetched) >= self._chunk or self._fetched_bytes >= MAX_BATCH_BYTES
-
     def _forget_fetched(self) -> None:
-        self._ahead = None
         self._fetched.clear()
         self._fetched_bytes = 0
 
@@ -541,10 +486,6 @@ class Chain:
         self.drop()
         self.phase = Phase.STOPPED
         self._sealer.pause(self._partition)
-
-
-def _span(records: Sequence[RawRecord]) -> _Span:
-    return _Span(records[0].offset, len(records)) if records else _NOTHING
 
 
 def _size(records: Iterable[RawRecord]) -> int:

@@ -130,16 +130,6 @@ def outcome_guessed_bad() -> AbstractContextManager[None]:
     return _remembered(frozenset({"transaction"}), after=False)
 
 
-def sealed_ahead_kept() -> AbstractContextManager[Any]:
-    """What was sealed on a transaction outlives it: it is begun though that was not committed."""
-
-    def forget_fetched(self: Chain) -> None:
-        self._fetched.clear()
-        self._fetched_bytes = 0
-
-    return patch.object(Chain, "_forget_fetched", forget_fetched)
-
-
 def one_id_a_process() -> AbstractContextManager[Any]:
     """All chains of a process share a transactional id."""
 
@@ -157,7 +147,6 @@ PLANTED: dict[str, tuple[Callable[[], AbstractContextManager[Any]], str]] = {
     "head not rewound after an abort": (head_not_rewound, WRONG_TRAIL),
     "commit outcome guessed: committed": (outcome_guessed_good, WRONG_TRAIL),
     "commit outcome guessed: aborted": (outcome_guessed_bad, WRONG_TRAIL),
-    "what was sealed ahead outlives what it was sealed on": (sealed_ahead_kept, WRONG_TRAIL),
     "one transactional id per process instead of per chain": (one_id_a_process, NO_REST),
 }
 
