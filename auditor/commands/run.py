@@ -1,4 +1,7 @@
-"""`sealtrail run …`: the processes of the pipeline, each under its own identity."""
+"""`sealtrail run …`: the processes of the pipeline, each under its own identity.
+
+Each command imports what its own process needs, and no other one does: memory, and the time of its start.
+"""
 
 from __future__ import annotations
 
@@ -9,20 +12,8 @@ from typing import Annotated
 import typer
 from prometheus_client import start_http_server
 
-from auditor.archive import ArchiveReader
 from auditor.console import ConfigFile, explained, log_to_stderr, run_until_stopped, settings_of
-from auditor.memory import collect_seldom, give_back_blocks
 from auditor.processes import Processes, check_ports, end_with_parent, of_process, this_command
-from auditor.trust import openers_of, root_of
-from auditor.watch import Kept, Times, Watch
-from processors.assembly import pipeline_of
-from processors.keys import SealerKeys
-from processors.sealer import Sealer
-from producers.audit import AuditProducer
-from sealtrail.verify import Trust
-from sinks.archive.assembly import open_sink
-from sinks.search.assembly import open_sink as open_search_sink
-from sinks.siem.assembly import open_sink as open_siem_sink
 
 app = typer.Typer(name="run", help="Run a process of the pipeline until it is told to stop.", no_args_is_help=True)
 
@@ -47,6 +38,11 @@ def sealer(
         if process:
             log_to_stderr(process=process)
             settings = of_process(settings, process)
+        from auditor.memory import collect_seldom, give_back_blocks
+        from processors.assembly import pipeline_of
+        from processors.keys import SealerKeys
+        from processors.sealer import Sealer
+
         keys = SealerKeys(settings)
         pipeline = pipeline_of(settings, keys)
         collect_seldom()
@@ -63,6 +59,8 @@ def sealer(
 @app.command("sink-archive")
 def sink_archive(config: ConfigFile = None, accept_weak_store: bool = False) -> None:
     """Sealed records to the archive in S3, under lock."""
+    from sinks.archive.assembly import open_sink
+
     with explained():
         settings = settings_of(config, "sink-archive", accept_weak_store=accept_weak_store or None)
         run_until_stopped(settings, open_sink(settings).run)
@@ -71,17 +69,21 @@ def sink_archive(config: ConfigFile = None, accept_weak_store: bool = False) -> 
 @app.command("sink-search")
 def sink_search(config: ConfigFile = None) -> None:
     """Sealed records to hot search in OpenSearch."""
+    from sinks.search.assembly import open_sink
+
     with explained():
         settings = settings_of(config, "sink-search")
-        run_until_stopped(settings, open_search_sink(settings).run)
+        run_until_stopped(settings, open_sink(settings).run)
 
 
 @app.command("sink-siem")
 def sink_siem(config: ConfigFile = None) -> None:
     """Sealed records that the policy routes to the SIEM, as OCSF."""
+    from sinks.siem.assembly import open_sink
+
     with explained():
         settings = settings_of(config, "sink-siem")
-        run_until_stopped(settings, open_siem_sink(settings).run)
+        run_until_stopped(settings, open_sink(settings).run)
 
 
 @app.command("detect")
@@ -90,7 +92,8 @@ def detect(
     instance: Annotated[str, typer.Option(help="Which running copy this is; each needs a name of its own.")] = "one",
 ) -> None:
     """Rules over sealed events, and sources that fall silent: findings go back into the trail."""
-    from processors.detect.app import run_detector  # Faust takes a second to load, and only this process needs it
+    from processors.detect.app import run_detector
+    from producers.audit import AuditProducer
 
     with explained():
         settings = settings_of(config, "detect")
@@ -110,6 +113,12 @@ def verifier(
     config: ConfigFile = None,
 ) -> None:
     """The archive, verified for ever: new segments as they come, all of it again in each cycle; findings are events."""
+    from auditor.archive import ArchiveReader
+    from auditor.trust import openers_of, root_of
+    from auditor.watch import Kept, Times, Watch
+    from producers.audit import AuditProducer
+    from sealtrail.verify import Trust
+
     with explained():
         settings = settings_of(config, "verifier")
         settings.require("verifier_state")
@@ -129,7 +138,7 @@ def intake(
     instance: Annotated[str, typer.Option(help="Which running copy this is; each needs a name of its own.")] = "intake-1",
 ) -> None:
     """Events over HTTP, from services in other languages and GitHub's webhooks; answered when they are durable."""
-    from producers.intake import Intake  # aiohttp, which no other process needs
+    from producers.intake import Intake
 
     with explained():
         settings = settings_of(config, "intake")
