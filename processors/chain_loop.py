@@ -125,6 +125,8 @@ class Chain:
         self._next = 0  # the raw offset after what was fetched
         self._held = False  # not delivered until the transaction under way has ended
         self._begun_at = float("-inf")  # monotonic; of the last transaction
+        self._begun_under = 0  # rebalances that had ended by then
+        self._disowned = False  # waits for the group's word on who owns it
         self._sealed_at = 0.0  # monotonic
         self._chunk = sealer.settings.batch_records  # records a transaction takes at most
         self._culprit = -1  # raw offset of a record that cannot be written, found alone
@@ -221,13 +223,18 @@ class Chain:
             self._log.warning("chain left with a transaction open; its next owner finds whether it was committed")
         self.drop()
 
+    def owned(self) -> None:
+        """A rebalance has ended, and the chain is still ours: it need not wait for that any more."""
+        if self.phase is Phase.WAITING and self._disowned:
+            self._disowned, self.retry_at = False, self._sealer.monotonic()
+
     def drop(self) -> None:
         """Forget the producer, the state and what was fetched; what is open is left to the next fence."""
         if self._producer is not None:
             self._producer.discard()
         self._producer = self._state = self._under_way = None
         self._forget_fetched()
-        self._held = self._expired = False
+        self._held = self._expired = self._disowned = False
         self.phase = Phase.WAITING
 
     def fence(self) -> None:
@@ -346,7 +353,7 @@ class Chain:
             self.reset("certificate", TransientError(problem, CERTIFICATE_WAIT_S))
             return
         progress = Progress(places.topics.raw, places.partition, state.head.next_offset, group)
-        self._begun_at = self._sealer.monotonic()
+        self._begun_at, self._begun_under = self._sealer.monotonic(), self._sealer.rebalances
         self._under_way = _Transaction(state, span, outputs.counts, len(outputs.subject_keys), outputs.leaks)
         try:
             producer.begin(_placements(places, outputs), progress, state.head.sealed_at_us // 1000)
@@ -385,7 +392,10 @@ class Chain:
     def _failed(self, span: _Span, error: SealtrailError) -> None:
         """Whatever became of a transaction, its producer and the state in memory are not trusted."""
         if isinstance(error, FencedError):
-            self.reset("fenced", error, FENCED_WAIT_S)
+            # A rebalance refuses what was begun before it, also of chains that stay. If it has ended, this one stays.
+            heard = self._sealer.rebalances != self._begun_under
+            self.reset("fenced", error, 0.0 if heard else FENCED_WAIT_S)
+            self._disowned = not heard
         elif isinstance(error, TransientError):
             self.reset("transaction", error)
         elif isinstance(error, ClockError):

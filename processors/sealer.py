@@ -85,6 +85,7 @@ class Sealer:
         self._chains: dict[int, Chain] = {}
         self._at_work = 1  # chains that had a transaction lately
         self._group: object = None  # its metadata as of the last poll
+        self.rebalances = 0  # of the group, that have ended
         group = topic_name(settings.topic_prefix, "sealer")
         kernel = pipeline.quick.kernel
         read = None if kernel is None else partial(kernel.records, RawRecord)
@@ -228,6 +229,9 @@ class Sealer:
 
     def _assigned(self, partitions: list[int]) -> None:
         _log.info("partitions assigned", partitions=sorted(partitions))
+        self.rebalances += 1
+        for chain in self._chains.values():
+            chain.owned()
         for partition in partitions:
             self._chains[partition] = Chain(self, partition)
 

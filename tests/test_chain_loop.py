@@ -11,8 +11,9 @@ from typing import Any, cast
 import pytest
 
 from kafkaio.group import Polled
+from kafkaio.transaction import FencedError
 from processors.chain import ChainHead
-from processors.chain_loop import HELD_S, MAX_BATCH_BYTES, Chain, Phase, _Span, _Transaction
+from processors.chain_loop import FENCED_WAIT_S, HELD_S, MAX_BATCH_BYTES, Chain, Phase, _Span, _Transaction
 from processors.pipeline import ChainState
 from processors.records import Counts, RawRecord
 from processors.sealer import Sealer
@@ -26,6 +27,7 @@ class Log:
         self._offsets = offsets
         self.looked: list[tuple[int, int]] = []
         self.settings = SimpleNamespace(batch_records=4)
+        self.rebalances = 0
         self.topics = SimpleNamespace(raw="raw")
         self.ends = SimpleNamespace(start=lambda topic, partition: 0)
         self.reader = SimpleNamespace(first_record=self._first)
@@ -148,3 +150,23 @@ def test_a_transaction_that_fails_takes_state_and_what_was_fetched_with_it() -> 
     chain.turn(Polled({}, frozenset(), None))
     assert chain.phase is Phase.WAITING and producer.discarded
     assert chain._state is None and not chain._fetched and not chain.committing()
+
+
+@pytest.mark.parametrize("rebalances", [0, 1])
+def test_a_chain_that_is_refused_waits_for_the_groups_word_and_no_longer(rebalances: int) -> None:
+    """A rebalance refuses what was begun before it, of chains that stay too; it has ended when partitions are assigned."""
+    log = Log(set())
+    chain = committing(log, Producer(FencedError("ILLEGAL_GENERATION", 0.0)))
+    log.rebalances = rebalances
+    chain.turn(Polled({}, frozenset(), None))
+    assert chain.phase is Phase.WAITING
+    assert chain.retry_at == (0.0 if rebalances else FENCED_WAIT_S)
+    chain.owned()
+    assert chain.retry_at == 0.0
+
+
+def test_what_else_a_chain_waits_for_is_no_matter_of_the_group() -> None:
+    chain = committing(Log(set()), Producer(TransientError("certify the key", 30.0)))
+    chain.turn(Polled({}, frozenset(), None))
+    chain.owned()
+    assert chain.retry_at == 30.0
