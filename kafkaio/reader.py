@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -28,6 +29,7 @@ from sealtrail.errors import ConfigError, SealtrailError, TransientError
 
 CHUNK_RECORDS = 64  # taken from librdkafka at once: bounds memory when records are near their limit of 3 MiB
 FETCH_WAIT_MS = 100  # a fetch at the log's end holds the connection this long; a new position waits for it
+LOOK_WAIT_MS = 10  # of a reader that looks something up and goes
 QUEUE_KIB = 8_192  # records fetched ahead, a reader; above two of the largest
 REQUEST_S = 10.0  # asking for offsets takes 5 ms; a broker that restarts is back in 5 to 10 s
 PATIENCE_S = 20.0  # nothing for so long while records are due: the broker is away
@@ -65,12 +67,16 @@ class PartitionReader:
     beyond what librdkafka does; any method may be called again after an error.
     """
 
-    def __init__(self, settings: Settings, library: Library = LIBRDKAFKA) -> None:
-        """Connects in the background. The group's name is the role's own: librdkafka looks its coordinator up, no more."""
+    def __init__(self, settings: Settings, library: Library = LIBRDKAFKA, *, wait_ms: int = FETCH_WAIT_MS) -> None:
+        """Connects in the background. The group's name is the role's own: librdkafka looks its coordinator up, no more.
+
+        Args:
+            wait_ms: how long a broker holds a fetch at the log's end; to learn that it is the end takes so long.
+        """
         self._library = library
         self._last_error = ""
         config = {
-            **consumer_config(settings, queue_kib=QUEUE_KIB, wait_ms=FETCH_WAIT_MS),
+            **consumer_config(settings, queue_kib=QUEUE_KIB, wait_ms=wait_ms),
             "group.id": topic_name(settings.topic_prefix, settings.role),
             "enable.partition.eof": True,
             "error_cb": self._note_error,
@@ -123,11 +129,10 @@ class PartitionReader:
         Empty: nothing new, or the broker is away (`last_error` tells). Raises OffsetGoneError.
         """
         records: list[Record] = []
-        size = 0
+        size, wanted, wait_s = 0, 1, timeout_s  # the library waits until it has all that are asked for: the first one, alone
         while len(records) < max_records and size < max_bytes:
-            wanted = min(CHUNK_RECORDS, max_records - len(records))
             try:
-                messages = self._consumer.consume(wanted, 0 if records else timeout_s)
+                messages = self._consumer.consume(wanted, wait_s)
             except KafkaException as error:
                 raise classify(error, f"reading {self._where}") from error
             for message in messages:
@@ -137,6 +142,7 @@ class PartitionReader:
                     size += len(record.value or b"")
             if len(messages) < wanted:
                 break
+            wanted, wait_s = min(CHUNK_RECORDS, max_records - len(records)), 0.0
         return records
 
     @property
@@ -208,10 +214,20 @@ class PartitionReader:
     def between(
         self, topic: str, partition: int, start: int, end: int, *, max_records: int = CHUNK_RECORDS
     ) -> Iterator[Record]:
-        """Data records in [start, end), with `end` at most the last stable offset. No other call while it is read."""
+        """Data records in [start, end), with `end` at most the last stable offset; then nothing more is fetched.
+
+        No other call while it is read.
+        """
         if start >= end:
             return
         self.start(topic, partition, start)
+        try:
+            yield from self._up_to(end, max_records)
+        finally:
+            with suppress(KafkaException):  # what reads next says it again
+                self._consumer.assign([])
+
+    def _up_to(self, end: int, max_records: int) -> Iterator[Record]:
         quiet_since = self._library.monotonic()
         while self._end < end:
             records = self.read(max_records, 1, 0.2)
@@ -225,7 +241,7 @@ class PartitionReader:
                 quiet_since = self._library.monotonic()
             elif self._library.monotonic() - quiet_since > PATIENCE_S:
                 reason = f" ({self._last_error})" if self._last_error else ""
-                raise TransientError(f"reading {topic}/{partition}: nothing for {PATIENCE_S:.0f} s{reason}")
+                raise TransientError(f"reading {self._where}: nothing for {PATIENCE_S:.0f} s{reason}")
 
     def _record(self, message: Message) -> Record | None:
         error = message.error()

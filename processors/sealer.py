@@ -25,7 +25,7 @@ from prometheus_client import Gauge
 
 from kafkaio.group import Polled, RawConsumer
 from kafkaio.library import LIBRDKAFKA, Library, Stop
-from kafkaio.reader import PartitionReader
+from kafkaio.reader import LOOK_WAIT_MS, PartitionReader
 from kafkaio.transaction import ChainProducer, Ends
 from processors.chain_loop import CONFIGURATION_WAIT_S, Chain, Fence, Phase
 from processors.pipeline import Pipeline
@@ -77,7 +77,7 @@ class Sealer:
         self.topics = Topics.of(settings)
         self.monotonic = library.monotonic
         self.ends = Ends(settings, library)
-        self.reader = PartitionReader(settings, library)
+        self.reader = PartitionReader(settings, library, wait_ms=LOOK_WAIT_MS)
         self._policies = policies or PolicyFiles(settings.policy, library.monotonic)
         self._noted = ""  # the trouble with the brokers that was logged last
         self.proven = False  # whether a chain of this process ever sealed: rights, names and keys are right

@@ -159,3 +159,21 @@ def test_every_consumer_reads_committed_records_alone_and_goes_on_soon_after_its
         assert config["auto.offset.reset"] == "error"
         assert not config["enable.auto.commit"]
         assert config["fetch.queue.backoff.ms"] <= 50  # librdkafka's own second is longer than 8 MiB last
+
+
+def test_what_is_there_is_given_at_once_and_not_when_as_many_have_come_as_were_asked_for(deployment: Deployment) -> None:
+    """The library's `consume` waits until it has all that it was asked for, or the time is over."""
+    asked: list[tuple[int, float]] = []
+
+    def consume(wanted: int, wait_s: float) -> list[Any]:
+        asked.append((wanted, wait_s))
+        first = len(asked) == 1
+        record = SimpleNamespace(
+            error=lambda: None, offset=lambda: len(asked), timestamp=lambda: (1, 0), key=lambda: None, value=lambda: b"v"
+        )
+        return [record] if first else [record] * 3
+
+    library = cast(Library, SimpleNamespace(consumer=lambda config: SimpleNamespace(consume=consume)))
+    records = PartitionReader(deployment.settings("sealer"), library).read(10, 1 << 20, 5.0)
+    assert len(records) == 4
+    assert asked == [(1, 5.0), (9, 0.0)]
