@@ -332,8 +332,9 @@ class Chain:
         """Begin the transaction of these records; or, without any, of what lies below the log start."""
         sealer = self._sealer
         span = _Span(records[0].offset, len(records)) if records else _NOTHING
-        batch, refused = Batch(records, log_start, sealer.partitions()), span == (self._culprit, 1)
-        try:
+        refused = span == (self._culprit, 1)
+        try:  # the records are taken: whatever fails from here on leads back to the fence, where they are fetched again
+            batch = Batch(records, log_start, sealer.partitions())
             state, outputs = sealer.pipeline.seal_batch(self._current(), batch, sealer.now_us(), unprocessable=refused)
         except TransientError as error:
             self.reset("keys", error)

@@ -170,3 +170,17 @@ def test_what_else_a_chain_waits_for_is_no_matter_of_the_group() -> None:
     chain.turn(Polled({}, frozenset(), None))
     chain.owned()
     assert chain.retry_at == 30.0
+
+
+def test_records_that_were_taken_are_fetched_again_when_the_brokers_do_not_say_how_many_partitions_there_are() -> None:
+    def partitions() -> int:
+        raise TransientError("no answer", 0.0)
+
+    log = Log(set())
+    vars(log)["partitions"] = partitions
+    chain = sealing(log, 0)
+    chain._state = ChainState(ChainHead("chain"))
+    chain.take([record(offset) for offset in range(4)])
+    chain.turn(Polled({}, frozenset(), None))
+    assert chain.phase is Phase.WAITING
+    assert not chain._fetched
