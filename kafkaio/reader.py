@@ -129,10 +129,11 @@ class PartitionReader:
         Empty: nothing new, or the broker is away (`last_error` tells). Raises OffsetGoneError.
         """
         records: list[Record] = []
-        size, wanted, wait_s = 0, 1, timeout_s  # the library waits until it has all that are asked for: the first one, alone
+        size = 0
         while len(records) < max_records and size < max_bytes:
+            wanted = min(CHUNK_RECORDS, max_records - len(records))
             try:
-                messages = self._consumer.consume(wanted, wait_s)
+                messages = self._consume(wanted, 0.0 if records else timeout_s)
             except KafkaException as error:
                 raise classify(error, f"reading {self._where}") from error
             for message in messages:
@@ -142,8 +143,16 @@ class PartitionReader:
                     size += len(record.value or b"")
             if len(messages) < wanted:
                 break
-            wanted, wait_s = min(CHUNK_RECORDS, max_records - len(records)), 0.0
         return records
+
+    def _consume(self, wanted: int, wait_s: float) -> list[Message]:
+        """What is there. The library waits until it has all that are asked for; so only the first is waited for."""
+        if not wait_s:
+            return self._consumer.consume(wanted, 0.0)
+        found = self._consumer.consume(1, wait_s)
+        if found and wanted > 1:
+            found += self._consumer.consume(wanted - 1, 0.0)
+        return found
 
     @property
     def last_error(self) -> str:
