@@ -7,8 +7,9 @@ import io
 import json
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from auditor.commands.prove import run_prove
 from auditor.commands.replay import Wanted, run_replay
 from auditor.commands.search import run_search
 from auditor.commands.show import run_show
+from auditor.query import index as asking
 from auditor.replay import Range
 from infra.stack import Stack
 from kafkaio.client import client_config
@@ -41,6 +43,7 @@ from sealtrail.seal import Kind, decode_seal, decode_sealed_event
 from sinks.archive.assembly import publish_documents
 from sinks.archive.store import ArchiveStore
 from sinks.archive.writer import Lock, LockMode
+from sinks.search.assembly import search_client
 from tests.conftest import RAW_PARTITIONS, Deployment, new_deployment, wait_until
 from tests.pipeline import TENANTS, draft, processes
 
@@ -104,6 +107,35 @@ def trail(search_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 
 # -- search
+
+
+@pytest.fixture
+def without_shard(trail: Read) -> Iterator[Callable[[], None]]:
+    """An index of the trail's own whose one shard no node takes, as one that is just made; the function given has it taken."""
+    client, name = search_client(trail.settings()), f"{alias(trail.deployment.topic_prefix)}-late"
+    like = next(iter(client.indices.get_mapping(index=alias(trail.deployment.topic_prefix)).values()))
+    nowhere = {"index.number_of_shards": 1, "index.number_of_replicas": 0, "index.routing.allocation.require.rack": "none"}
+    body = {**like, "settings": nowhere, "aliases": {alias(trail.deployment.topic_prefix): {}}}
+    client.indices.create(index=name, body=body, params={"wait_for_active_shards": "0"})
+    freely = {"index.routing.allocation.require.rack": None}
+    yield lambda: client.indices.put_settings(index=name, body=freely)
+    client.indices.delete(index=name)
+    client.close()
+
+
+def test_a_search_that_not_every_shard_answers_shows_nothing(
+    trail: Read, without_shard: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asking, "STARTING_S", 0.3)
+    with pytest.raises(TransientError, match="OpenSearch does not answer a query: search_phase_execution_exception"):
+        trail.ids("event:chat.message.*")
+
+
+def test_a_search_waits_for_a_shard_that_starts(trail: Read, without_shard: Callable[[], None]) -> None:
+    starting = threading.Timer(1, without_shard)
+    starting.start()
+    assert trail.ids("event:chat.message.*") >= trail.where(event_name="chat.message.delivered")
+    starting.join()
 
 
 def test_a_search_finds_by_each_of_its_fields_and_by_words(trail: Read) -> None:

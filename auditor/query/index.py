@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,8 @@ from sinks.search.assembly import search_client
 
 PAGE = 500
 TIMEOUT_S = 10.0
+STARTING_S = 5.0  # how long a query waits for shards that start: an index that is just made has none
+PAUSE_S = 0.1
 
 Document = dict[str, Any]
 
@@ -33,7 +36,10 @@ class Answer:
 class HotIndex:
     """The index of one deployment. One thread.
 
-    Raises from every method: TransientError when OpenSearch does not answer, ConfigError when it refuses the query.
+    An answer is of every shard or it is none: what a missing shard holds is not left out silently.
+
+    Raises from every method: TransientError when OpenSearch does not answer, or not for all shards, ConfigError when it refuses
+    the query.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -72,12 +78,17 @@ class HotIndex:
         body: dict[str, Any] = {"query": query, "size": size, "sort": SORT, "track_total_hits": True}
         if after is not None:
             body["search_after"] = after
-        try:
-            found: dict[str, Any] = self._client.search(index=self._alias, body=body, params={"ignore_unavailable": "true"})
-        except TransportError as error:
-            if error.status_code == 400:
-                raise ConfigError(f"OpenSearch refuses the query: {error.error}") from error
-            raise TransientError(f"OpenSearch does not answer a query: {error.error}") from error
-        except OpenSearchException as error:
-            raise TransientError(f"OpenSearch does not answer a query: {type(error).__name__}") from error
-        return found
+        whole = {"ignore_unavailable": "true", "allow_partial_search_results": "false"}
+        give_up = time.monotonic() + STARTING_S
+        while True:
+            try:
+                found: dict[str, Any] = self._client.search(index=self._alias, body=body, params=whole)
+                return found
+            except TransportError as error:
+                if error.status_code == 400:
+                    raise ConfigError(f"OpenSearch refuses the query: {error.error}") from error
+                if error.status_code != 503 or time.monotonic() >= give_up:
+                    raise TransientError(f"OpenSearch does not answer a query: {error.error}") from error
+            except OpenSearchException as error:
+                raise TransientError(f"OpenSearch does not answer a query: {type(error).__name__}") from error
+            time.sleep(PAUSE_S)
