@@ -17,21 +17,15 @@ HELP = """The audit trail of messaging integrations: capture, seal, archive, pro
 Exit codes: 0 good, 1 a check failed, 2 usage, 3 configuration, 4 a dependency is unreachable, 5 partial."""
 
 
-_COMMANDS = {  # where each is: a function, or a group of them
-    "emit": "emit.app",
-    "run": "run.app",
-    "archive": "archive.app",
-    "hold": "hold.app",
-    "policy": "policy.app",
-    "keys": "keys.app",
-    "schema": "schema.app",
-    "verify": "verify.verify",
-    "search": "search.search",
-    "replay": "replay.replay_command",
-    "show": "show.show",
-    "reveal": "reveal.reveal",
-    "prove": "prove.prove",
-    "export": "export.export",
+_GROUPS = ("emit", "run", "archive", "hold", "policy", "keys", "schema")  # each a module of its name with an `app`
+_SINGLE = {  # a module of its name with this function
+    "verify": "verify",
+    "search": "search",
+    "replay": "replay_command",
+    "show": "show",
+    "reveal": "reveal",
+    "prove": "prove",
+    "export": "export",
 }
 
 
@@ -42,7 +36,7 @@ def build(only: str = "") -> typer.Typer:
     """
     app = typer.Typer(name="sealtrail", help=HELP, no_args_is_help=True, pretty_exceptions_show_locals=False)
     app.callback()(lambda: None)  # else a single command would take the place of the whole
-    load = {name: _loader(place) for name, place in _COMMANDS.items()}
+    load = {name: _loader(name, "app") for name in _GROUPS} | {name: _loader(name, what) for name, what in _SINGLE.items()}
     load |= {p.name: p.load for p in sorted(entry_points(group="sealtrail.commands"), key=lambda p: p.name)}
     for name in [only] if only in load else load:
         command = load[name]()
@@ -59,6 +53,5 @@ def main() -> None:
     build("".join(sys.argv[1:2]))()
 
 
-def _loader(place: str) -> Callable[[], Any]:
-    module, name = place.split(".")
-    return lambda: getattr(import_module(f"auditor.commands.{module}"), name)
+def _loader(module: str, what: str) -> Callable[[], Any]:
+    return lambda: getattr(import_module(f"auditor.commands.{module}"), what)
