@@ -54,6 +54,7 @@ STOP_S = 30.0  # for a sealer to end by itself
 BEGIN_S = 180.0  # for all chains of a deployment to begin, on a busy machine
 SEGMENT_BYTES = 16 << 20  # of a log, in a long run
 KEPT_BYTES = 64 << 20  # of a log; the broker looks every five minutes
+STILL_S = 1.5  # a chain without outputs for longer is on its way to another process: 64 chains at work commit every 0.8 s each
 SETTLE_S = 180.0  # for what is on the raw topic to be sealed
 
 
@@ -276,7 +277,7 @@ class Ground:
         prepare: Callable[[Deployment], None] | None = None,
         measure: Callable[[Deployment, int], None] | None = None,
     ) -> Maximum:
-        """What sealers do with an input that is there before they begin; a line tells of it.
+        """What sealers do with an input that is there before they begin, once all chains are sealing; a line tells of it.
 
         Args:
             prepare: is called with the deployment before anything is written to it: its logs need not begin with their chains.
@@ -288,7 +289,7 @@ class Ground:
             deployment.fill(asked.events)
             load, spent = os.getloadavg()[0], self._broker_s()
             with deployment.sealer(processes) as sealer:
-                seen = watch(sealer, deployment.stable, asked.events, Window(asked.warm, 0, asked.measure))
+                seen = watch(sealer, deployment.stable, asked.events, Window(asked.warm, 0, asked.measure, STILL_S))
             spent = self._broker_s() - spent
             rows = deployment.check(whole=prepare is None)
             sealed = sum(map(len, rows.values()))

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench.peers import watch as watching
 from bench.peers.checking import TOKENISED, Asked, Expected, WrongError, check
 from bench.peers.contestants import Contestant, formats
 from bench.peers.figures import Outcome, result_of, table_of
 from bench.peers.install import LOCK_FILE
 from bench.peers.supply import Supply, expected_of, token_key
-from bench.peers.watch import Figures, Sample, Seen, StalledError, figures_of
+from bench.peers.watch import Figures, Sample, Seen, StalledError, Window, figures_of
 from bench.peers.work import ALERTS, CHANGES, ROUTINE, Head, Task, Work, check_redaction, classify
 from infra import lock
 from kafkaio.reader import Record
@@ -204,6 +208,26 @@ def test_the_rate_is_what_became_visible_in_the_window() -> None:
 def test_an_input_that_ends_before_the_window_gives_no_rate() -> None:
     with pytest.raises(StalledError, match="--events"):
         figures_of(_samples(5, 10, (0, 0, 0), (1, 10, 1), (2, 20, 1)), {0: list(range(20))})
+
+
+def test_the_warm_up_begins_anew_while_a_partition_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second of two begins at 10 s: its chain is on its way between processes until then."""
+    now = [0.0]
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    def stable() -> tuple[int, ...]:
+        return int(now[0] * 1_000), int(max(0.0, now[0] - 10) * 1_000)
+
+    monkeypatch.setattr(watching, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=sleep))
+    begins = {}
+    for still_s in (1.5, math.inf):
+        now[0] = 0.0
+        seen = watching.watch(psutil.Process(), stable, 10**6, Window(4.0, 0, 5.0, still_s))
+        begins[still_s] = round(seen.from_s, 0)
+        assert seen.to_s - seen.from_s == 5
+    assert begins == {1.5: 14, math.inf: 4}
 
 
 def test_ratios_are_taken_round_by_round() -> None:

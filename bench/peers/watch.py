@@ -7,6 +7,7 @@ rate is what became visible in a window of samples. A contestant is seen from ou
 
 from __future__ import annotations
 
+import math
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
@@ -37,11 +38,15 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What is to be measured: `measure_s` seconds, after `warm_s` seconds and `warm_records` records, whichever is later."""
+    """What is to be measured: `measure_s` seconds, after `warm_s` seconds and `warm_records` records, whichever is later.
+
+    `still_s`: the warm-up begins anew after no output of some partition for so long, as while a group shares partitions out.
+    """
 
     warm_s: float
     warm_records: int
     measure_s: float
+    still_s: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,18 +90,23 @@ def watch(process: psutil.Process, stable: Callable[[], tuple[int, ...]], record
     """
     began = time.monotonic()
     samples: list[Sample] = []
-    first = warm = 0.0
+    first = warm = steady = 0.0
     moved = began
+    each = [began] * len(stable())  # when each partition moved last
     while True:
         due = time.monotonic() + PERIOD_S
         if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:
             raise StalledError("it ended")
         sample = Sample(time.monotonic(), stable(), cpu_s(process))
         visible = sum(sample.stable)  # with markers: a little more than there are records
-        if samples and sample.stable != samples[-1].stable:
+        last = samples[-1] if samples else sample
+        each = [sample.at_s if one != other else at for one, other, at in zip(sample.stable, last.stable, each, strict=True)]
+        if sample.stable != last.stable:
             moved = sample.at_s
             first = first or (moved if visible > BEGUN else 0.0)
-        if first and not warm and sample.at_s - first >= window.warm_s and visible >= window.warm_records:
+        if sample.at_s - min(each) > window.still_s:
+            steady = sample.at_s
+        if first and not warm and sample.at_s - max(first, steady) >= window.warm_s and visible >= window.warm_records:
             warm = sample.at_s
         samples.append(sample)
         if sample.at_s - moved > START_S:
