@@ -17,6 +17,8 @@ ConfigValue = str | int | float | bool
 
 RECONNECT_MS = 2_000  # at most between two tries of a connection; the library's own 10 s are a third of a recovery
 FETCH_AGAIN_MS = 20  # a queue that was full is looked at again; the library's own 1,000 ms are longer than 8 MiB last
+SESSION_TIMEOUT_MS = 10_000  # a dead member's partitions move after this
+MAX_POLL_INTERVAL_MS = 300_000  # above the longest step between two polls: chains recover, a store times out for 35 s
 RETRY_AFTER_S = 1.0  # a broker that restarts is back in 5 to 10 s; clients also back off by themselves
 
 # What no retry mends: the deployment's rights, names or certificates are wrong.
@@ -82,6 +84,17 @@ def consumer_config(settings: Settings, *, queue_kib: int, wait_ms: int) -> dict
         "fetch.queue.backoff.ms": FETCH_AGAIN_MS,
         "queued.max.messages.kbytes": queue_kib,
         "log.connection.close": False,
+    }
+
+
+def member_config(group: str) -> dict[str, ConfigValue]:
+    """What a member of `group` has besides. A rebalance takes only the partitions that move (classic protocol)."""
+    return {
+        "group.id": group,
+        "partition.assignment.strategy": "cooperative-sticky",
+        "session.timeout.ms": SESSION_TIMEOUT_MS,
+        "heartbeat.interval.ms": SESSION_TIMEOUT_MS // 4,
+        "max.poll.interval.ms": MAX_POLL_INTERVAL_MS,
     }
 
 

@@ -17,13 +17,11 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from kafkaio.client import classify, consumer_config
+from kafkaio.client import classify, consumer_config, member_config
 from kafkaio.reader import silent_logger
 from schemas.settings import Settings
 from sealtrail.errors import ConfigError
 
-SESSION_TIMEOUT_MS = 10_000  # a dead sink's partitions move after this
-MAX_POLL_INTERVAL_MS = 300_000  # above the longest wait for one answer of a destination
 QUEUE_KIB = 16_384  # fetched ahead, a process
 FETCH_WAIT_MS = 50
 ASK_S = 10.0  # one question to the brokers
@@ -75,11 +73,7 @@ class DeliveryConsumer:
         self.last_error = ""
         config: dict[str, Any] = {
             **consumer_config(settings, queue_kib=QUEUE_KIB, wait_ms=FETCH_WAIT_MS),
-            "group.id": group,
-            "partition.assignment.strategy": "cooperative-sticky",
-            "session.timeout.ms": SESSION_TIMEOUT_MS,
-            "heartbeat.interval.ms": SESSION_TIMEOUT_MS // 4,
-            "max.poll.interval.ms": MAX_POLL_INTERVAL_MS,
+            **member_config(group),
             "error_cb": self._note_error,
             "logger": silent_logger("sealtrail.kafka.delivery"),
         }

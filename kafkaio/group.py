@@ -17,14 +17,12 @@ from typing import Any
 
 from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from kafkaio.client import classify, consumer_config
+from kafkaio.client import classify, consumer_config, member_config
 from kafkaio.library import LIBRDKAFKA, Library
 from kafkaio.reader import silent_logger
 from kafkaio.record import Headers, RawRecord
 from schemas.settings import Settings
 
-SESSION_TIMEOUT_MS = 10_000  # a dead sealer's partitions move after this
-MAX_POLL_INTERVAL_MS = 300_000  # above the longest recovery of all partitions of a process
 QUEUE_KIB = 8_192  # fetched ahead, a process: 0.4 s of a flood (docs/performance.md)
 FETCH_WAIT_MS = 50
 SLICE = 250  # messages read at once
@@ -77,11 +75,7 @@ class RawConsumer:
         self.last_error = ""
         config: dict[str, Any] = {
             **consumer_config(settings, queue_kib=QUEUE_KIB, wait_ms=FETCH_WAIT_MS),
-            "group.id": group,
-            "partition.assignment.strategy": "cooperative-sticky",
-            "session.timeout.ms": SESSION_TIMEOUT_MS,
-            "heartbeat.interval.ms": SESSION_TIMEOUT_MS // 4,
-            "max.poll.interval.ms": MAX_POLL_INTERVAL_MS,
+            **member_config(group),
             "max.partition.fetch.bytes": STRETCH_BYTES,
             "error_cb": self._note_error,
             "logger": silent_logger("sealtrail.kafka.group"),

@@ -10,12 +10,9 @@ from __future__ import annotations
 
 from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, TopicPartition
 
-from kafkaio.client import classify, client_config
+from kafkaio.client import classify, client_config, member_config
 from kafkaio.reader import silent_logger
 from schemas.settings import Settings
-
-SESSION_TIMEOUT_MS = 10_000  # a dead process's partitions move after this
-MAX_POLL_INTERVAL_MS = 300_000  # above one partition's longest step: a few time-outs of the store, 35 s each
 
 
 class Placement:
@@ -28,11 +25,7 @@ class Placement:
         self._trouble = ""
         config = {
             **client_config(settings),
-            "group.id": group,
-            "partition.assignment.strategy": "cooperative-sticky",
-            "session.timeout.ms": SESSION_TIMEOUT_MS,
-            "heartbeat.interval.ms": SESSION_TIMEOUT_MS // 4,
-            "max.poll.interval.ms": MAX_POLL_INTERVAL_MS,
+            **member_config(group),
             "enable.auto.commit": False,
             "enable.auto.offset.store": False,
             "log.connection.close": False,
@@ -48,7 +41,8 @@ class Placement:
     def poll(self, timeout_s: float) -> frozenset[int]:
         """The partitions that are ours now; waits up to `timeout_s` for a change.
 
-        Call it more often than MAX_POLL_INTERVAL_MS. A broker that is away changes nothing here (`trouble` tells).
+        Call it more often than every MAX_POLL_INTERVAL_MS.
+        A broker that is away changes nothing here (`trouble` tells).
         Raises ConfigError when the role may not join the group or read the topic.
         """
         try:
