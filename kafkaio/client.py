@@ -19,6 +19,8 @@ RECONNECT_MS = 2_000  # at most between two tries of a connection; the library's
 FETCH_AGAIN_MS = 20  # a queue that was full is looked at again; the library's own 1,000 ms are longer than 8 MiB last
 SESSION_TIMEOUT_MS = 10_000  # a dead member's partitions move after this
 MAX_POLL_INTERVAL_MS = 300_000  # above the longest step between two polls: chains recover, a store times out for 35 s
+STRETCH_BYTES = 262_144  # of one partition at once: while one chain has a batch waiting, the others are not read
+ANSWER_BYTES = 52_428_800  # of a broker at once: a stretch of 200 partitions; a broker gives 55 MiB at most
 RETRY_AFTER_S = 1.0  # a broker that restarts is back in 5 to 10 s; clients also back off by themselves
 
 # What no retry mends: the deployment's rights, names or certificates are wrong.
@@ -88,13 +90,20 @@ def consumer_config(settings: Settings, *, queue_kib: int, wait_ms: int) -> dict
 
 
 def member_config(group: str) -> dict[str, ConfigValue]:
-    """What a member of `group` has besides. A rebalance takes only the partitions that move (classic protocol)."""
+    """What a member of `group` has besides: a rebalance takes only the partitions that move (classic protocol).
+
+    A broker's answer has room for a stretch of each partition. After a full queue librdkafka asks for all partitions anew, in
+    the same order every time; by its own default an answer is no larger than that queue, and who finds no room waits until the
+    others have nothing more: half of 64 chains stood still for 11 s of a flood (docs/scaling.md).
+    """
     return {
         "group.id": group,
         "partition.assignment.strategy": "cooperative-sticky",
         "session.timeout.ms": SESSION_TIMEOUT_MS,
         "heartbeat.interval.ms": SESSION_TIMEOUT_MS // 4,
         "max.poll.interval.ms": MAX_POLL_INTERVAL_MS,
+        "max.partition.fetch.bytes": STRETCH_BYTES,
+        "fetch.max.bytes": ANSWER_BYTES,
     }
 
 

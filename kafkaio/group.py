@@ -26,7 +26,6 @@ from schemas.settings import Settings
 QUEUE_KIB = 8_192  # fetched ahead, a process: 0.4 s of a flood (docs/performance.md)
 FETCH_WAIT_MS = 50
 SLICE = 250  # messages read at once
-STRETCH_BYTES = 262_144  # of one partition, one after the other: while one chain has a batch waiting, the others are not read
 _OUT_OF_RANGE = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)
 _NO_RIGHT = (KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError.TOPIC_AUTHORIZATION_FAILED)
 
@@ -76,7 +75,6 @@ class RawConsumer:
         config: dict[str, Any] = {
             **consumer_config(settings, queue_kib=QUEUE_KIB, wait_ms=FETCH_WAIT_MS),
             **member_config(group),
-            "max.partition.fetch.bytes": STRETCH_BYTES,
             "error_cb": self._note_error,
             "logger": silent_logger("sealtrail.kafka.group"),
         }
