@@ -45,7 +45,6 @@ from kafkaio.admin import admin_client, provision
 from kafkaio.reader import PartitionReader
 from kafkaio.transaction import Ends
 from processors.recovery import Topics
-from processors.sealer import INTERVAL_S_PER_CHAIN
 from schemas import catalogue
 from schemas.settings import PREFIX, Settings
 from sealtrail.errors import TransientError
@@ -55,8 +54,8 @@ STOP_S = 30.0  # for a sealer to end by itself
 BEGIN_S = 180.0  # for all chains of a deployment to begin, on a busy machine
 SEGMENT_BYTES = 16 << 20  # of a log, in a long run
 KEPT_BYTES = 64 << 20  # of a log; the broker looks every five minutes
-STILL_S = 1.5  # a chain without outputs for longer, and for this many intervals, is on its way to another process
-STILL_INTERVALS = 4
+STILL_S = 1.5  # a chain without outputs for longer is on its way to another process
+STILL_EACH_S = 0.05  # or for longer than this for each partition: they are read in turn, a stretch at a time
 SETTLE_S = 180.0  # for what is on the raw topic to be sealed
 
 
@@ -291,7 +290,7 @@ class Ground:
             deployment.fill(asked.events)
             load, spent = os.getloadavg()[0], self._broker_s()
             with deployment.sealer(processes) as sealer:
-                still_s = max(STILL_S, STILL_INTERVALS * INTERVAL_S_PER_CHAIN * partitions / processes)
+                still_s = max(STILL_S, STILL_EACH_S * partitions)
                 seen = watch(sealer, deployment.stable, asked.events, Window(asked.warm, 0, asked.measure, still_s))
             spent = self._broker_s() - spent
             rows = deployment.check(whole=prepare is None)

@@ -31,7 +31,7 @@ from bench.sealing import record_of, stated
 from infra import keys
 from infra.places import Places as Folders
 from kafkaio.client import client_config
-from kafkaio.reader import PartitionReader
+from kafkaio.reader import LOOK_WAIT_MS, PartitionReader
 from kafkaio.transaction import Ends
 from processors.assembly import pipeline_of
 from processors.pipeline import ChainState, Pipeline
@@ -159,7 +159,7 @@ def restart(ground: Ground) -> dict[str, dict[str, float]]:
         settings = deployment.settings("sealer")
         ends = Ends(settings)
         took = []
-        with PartitionReader(settings) as reader:
+        with PartitionReader(settings, wait_ms=LOOK_WAIT_MS) as reader:
             for partition in range(2 * len(LOGS)):
                 chain = _chain(deployment, partition)
                 places = Places(deployment.topics, partition, 0, 0, 0)
