@@ -211,20 +211,20 @@ def test_an_input_that_ends_before_the_window_gives_no_rate() -> None:
 
 
 def test_the_warm_up_begins_anew_while_a_partition_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The second of two begins at 10 s: its chain is on its way between processes until then."""
+    """The second of three begins at 10 s: its chain is on its way between processes until then. The third has ended by 2 s."""
     now = [0.0]
 
     def sleep(seconds: float) -> None:
         now[0] += seconds
 
     def stable() -> tuple[int, ...]:
-        return int(now[0] * 1_000), int(max(0.0, now[0] - 10) * 1_000)
+        return int(now[0] * 1_000), int(max(0.0, now[0] - 10) * 1_000), min(100_000, int(now[0] * 50_000))
 
     monkeypatch.setattr(watching, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=sleep))
     begins = {}
     for still_s in (1.5, math.inf):
         now[0] = 0.0
-        seen = watching.watch(psutil.Process(), stable, 10**6, Window(4.0, 0, 5.0, still_s))
+        seen = watching.watch(psutil.Process(), stable, 300_000, Window(4.0, 0, 5.0, still_s))
         begins[still_s] = round(seen.from_s, 0)
         assert seen.to_s - seen.from_s == 5
     assert begins == {1.5: 14, math.inf: 4}

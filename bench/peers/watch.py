@@ -40,7 +40,8 @@ class Sample:
 class Window:
     """What is to be measured: `measure_s` seconds, after `warm_s` seconds and `warm_records` records, whichever is later.
 
-    `still_s`: the warm-up begins anew after no output of some partition for so long, as while a group shares partitions out.
+    `still_s`: the warm-up begins anew after no output of some partition for so long, as while a group shares partitions out; of
+    one that has not had its even share of the input.
     """
 
     warm_s: float
@@ -104,7 +105,8 @@ def watch(process: psutil.Process, stable: Callable[[], tuple[int, ...]], record
         if sample.stable != last.stable:
             moved = sample.at_s
             first = first or (moved if visible > BEGUN else 0.0)
-        if sample.at_s - min(each) > window.still_s:
+        unfinished = [at for at, end in zip(each, sample.stable, strict=True) if end < records // len(each)]
+        if sample.at_s - min(unfinished, default=sample.at_s) > window.still_s:
             steady = sample.at_s
         if first and not warm and sample.at_s - max(first, steady) >= window.warm_s and visible >= window.warm_records:
             warm = sample.at_s
