@@ -26,6 +26,7 @@ from subprocess import PIPE, Popen
 
 import psutil
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # the library names no exports
+    AdminClient,
     AlterConfigOpType,
     ConfigEntry,
     ConfigResource,
@@ -46,6 +47,7 @@ from kafkaio.reader import PartitionReader
 from kafkaio.transaction import Ends
 from processors.recovery import Topics
 from schemas import catalogue
+from schemas.catalogue import topic_name
 from schemas.settings import PREFIX, Settings
 from sealtrail.errors import TransientError
 from sealtrail.seal import ZERO_DIGEST, Kind, decode_seal, decode_sealed_event, leaf_hash
@@ -54,8 +56,6 @@ STOP_S = 30.0  # for a sealer to end by itself
 BEGIN_S = 180.0  # for all chains of a deployment to begin, on a busy machine
 SEGMENT_BYTES = 16 << 20  # of a log, in a long run
 KEPT_BYTES = 64 << 20  # of a log; the broker looks every five minutes
-STILL_S = 1.5  # a chain without outputs for longer is on its way to another process
-STILL_EACH_S = 0.05  # or for longer than this for each partition: they are read in turn, a stretch at a time
 SETTLE_S = 180.0  # for what is on the raw topic to be sealed
 
 
@@ -95,6 +95,10 @@ class Deployment:
     def ends(self) -> Ends:
         """Asks the broker for ends of partitions."""
         return Ends(self.settings("admin"))
+
+    @cached_property
+    def _admin(self) -> AdminClient:
+        return admin_client(self.settings("admin"))
 
     def fill(self, events: int) -> None:
         """Put so many events on the raw topic, evenly."""
@@ -154,6 +158,13 @@ class Deployment:
         found = ask(where)
         return tuple(found[one] for one in where)
 
+    def shared_by(self, processes: int) -> bool:
+        """Whether all raw partitions are assigned, and evenly, to so many members of the sealers' group."""
+        group = topic_name(f"{self.name}.", "sealer")
+        found = self._admin.describe_consumer_groups([group])[group].result()
+        shares = [len(member.assignment.topic_partitions) for member in found.members if member.assignment]
+        return sum(shares) == self.partitions and min(shares) == self.partitions // processes
+
     def await_begun(self) -> None:
         """Return when each chain has sealed something."""
         _await(lambda: all(self.stable()), BEGIN_S, "not all chains began")
@@ -182,8 +193,7 @@ class Deployment:
                 entry = ConfigEntry(key, str(value), incremental_operation=AlterConfigOpType.SET)
                 resource.add_incremental_config(entry)
             resources.append(resource)
-        client = admin_client(self.settings("admin"))
-        for future in client.incremental_alter_configs(resources).values():
+        for future in self._admin.incremental_alter_configs(resources).values():
             future.result()
 
     def check(self, *, whole: bool = True) -> dict[int, list[Row]]:
@@ -278,7 +288,7 @@ class Ground:
         prepare: Callable[[Deployment], None] | None = None,
         measure: Callable[[Deployment, int], None] | None = None,
     ) -> Maximum:
-        """What sealers do with an input that is there before they begin, once all chains are sealing; a line tells of it.
+        """What sealers do with an input that is there before they begin, once they have shared it out; a line tells of it.
 
         Args:
             prepare: is called with the deployment before anything is written to it: its logs need not begin with their chains.
@@ -290,8 +300,8 @@ class Ground:
             deployment.fill(asked.events)
             load, spent = os.getloadavg()[0], self._broker_s()
             with deployment.sealer(processes) as sealer:
-                still_s = max(STILL_S, STILL_EACH_S * partitions)
-                seen = watch(sealer, deployment.stable, asked.events, Window(asked.warm, 0, asked.measure, still_s))
+                window = Window(asked.warm, 0, asked.measure)
+                seen = watch(sealer, deployment.stable, asked.events, window, lambda: deployment.shared_by(processes))
             spent = self._broker_s() - spent
             rows = deployment.check(whole=prepare is None)
             sealed = sum(map(len, rows.values()))

@@ -94,7 +94,7 @@ def member_config(group: str) -> dict[str, ConfigValue]:
 
     A broker's answer has room for a stretch of each partition. After a full queue librdkafka asks for all partitions anew, in
     the same order every time; by its own default an answer is no larger than that queue, and who finds no room waits until the
-    others have nothing more: half of 64 chains stood still for 11 s of a flood (docs/scaling.md).
+    others have nothing more: a third of 64 chains stood still for 11 s of a flood (docs/scaling.md).
     """
     return {
         "group.id": group,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -210,24 +209,32 @@ def test_an_input_that_ends_before_the_window_gives_no_rate() -> None:
         figures_of(_samples(5, 10, (0, 0, 0), (1, 10, 1), (2, 20, 1)), {0: list(range(20))})
 
 
-def test_the_warm_up_begins_anew_while_a_partition_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The second of three begins at 10 s: its chain is on its way between processes until then. The third has ended by 2 s."""
-    now = [0.0]
+@pytest.fixture
+def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The time of a watch, which goes on while it sleeps."""
+    made = [0.0]
 
     def sleep(seconds: float) -> None:
-        now[0] += seconds
+        made[0] += seconds
 
-    def stable() -> tuple[int, ...]:
-        return int(now[0] * 1_000), int(max(0.0, now[0] - 10) * 1_000), min(100_000, int(now[0] * 50_000))
+    monkeypatch.setattr(watching, "time", SimpleNamespace(monotonic=lambda: made[0], sleep=sleep))
+    return made
 
-    monkeypatch.setattr(watching, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=sleep))
-    begins = {}
-    for still_s in (1.5, math.inf):
-        now[0] = 0.0
-        seen = watching.watch(psutil.Process(), stable, 300_000, Window(4.0, 0, 5.0, still_s))
-        begins[still_s] = round(seen.from_s, 0)
-        assert seen.to_s - seen.from_s == 5
-    assert begins == {1.5: 14, math.inf: 4}
+
+@pytest.mark.parametrize(("settled_s", "begins_s"), [(0, 4), (10, 14)])
+def test_the_warm_up_begins_when_the_group_has_settled(now: list[float], settled_s: int, begins_s: int) -> None:
+    seen = watching.watch(
+        psutil.Process(), lambda: (int(now[0] * 1_000),), 10**6, Window(4.0, 0, 5.0), lambda: now[0] >= settled_s
+    )
+    assert round(seen.from_s) == begins_s
+    assert seen.to_s - seen.from_s == pytest.approx(5)
+
+
+def test_chains_that_say_that_they_live_after_all_is_sealed_do_not_keep_the_watch(now: list[float]) -> None:
+    seen = watching.watch(
+        psutil.Process(), lambda: (min(10_000, int(now[0] * 1_000)) + int(now[0]),), 10_000, Window(1e6, 0, 5.0)
+    )
+    assert seen.samples[-1].at_s < 20
 
 
 def test_ratios_are_taken_round_by_round() -> None:

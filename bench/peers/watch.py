@@ -7,7 +7,6 @@ rate is what became visible in a window of samples. A contestant is seen from ou
 
 from __future__ import annotations
 
-import math
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +18,7 @@ import psutil
 
 PERIOD_S = 0.1
 QUIET_S = 1.0  # nothing more became visible for so long, and it could be all: the input has ended
+TAIL_S = 5.0  # or it could be all for so long: chains that say that they live are never quiet
 BEGUN = 100  # offsets: by fewer a chain may say that it begins, which is no work yet
 START_S = 90.0  # nothing more became visible for so long: it hangs
 
@@ -38,16 +38,11 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What is to be measured: `measure_s` seconds, after `warm_s` seconds and `warm_records` records, whichever is later.
-
-    `still_s`: the warm-up begins anew after no output of some partition for so long, as while a group shares partitions out; of
-    one that has not had its even share of the input.
-    """
+    """What is to be measured: `measure_s` seconds, after `warm_s` seconds and `warm_records` records, whichever is later."""
 
     warm_s: float
     warm_records: int
     measure_s: float
-    still_s: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,36 +79,42 @@ class Figures:
         return self.records / self.seconds
 
 
-def watch(process: psutil.Process, stable: Callable[[], tuple[int, ...]], records: int, window: Window) -> Seen:
+def watch(
+    process: psutil.Process,
+    stable: Callable[[], tuple[int, ...]],
+    records: int,
+    window: Window,
+    settled: Callable[[], bool] = lambda: True,
+) -> Seen:
     """Sample until the window ends, or the input of so many records.
+
+    Args:
+        settled: asked before the warm-up begins; False while a group still shares its partitions out.
 
     Raises StalledError.
     """
     began = time.monotonic()
     samples: list[Sample] = []
-    first = warm = steady = 0.0
+    first = settled_at = warm = all_at = 0.0
     moved = began
-    each = [began] * len(stable())  # when each partition moved last
     while True:
         due = time.monotonic() + PERIOD_S
         if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:
             raise StalledError("it ended")
         sample = Sample(time.monotonic(), stable(), cpu_s(process))
         visible = sum(sample.stable)  # with markers: a little more than there are records
-        last = samples[-1] if samples else sample
-        each = [sample.at_s if one != other else at for one, other, at in zip(sample.stable, last.stable, each, strict=True)]
-        if sample.stable != last.stable:
+        if samples and sample.stable != samples[-1].stable:
             moved = sample.at_s
             first = first or (moved if visible > BEGUN else 0.0)
-        unfinished = [at for at, end in zip(each, sample.stable, strict=True) if end < records // len(each)]
-        if sample.at_s - min(unfinished, default=sample.at_s) > window.still_s:
-            steady = sample.at_s
-        if first and not warm and sample.at_s - max(first, steady) >= window.warm_s and visible >= window.warm_records:
+        if first and not settled_at and settled():
+            settled_at = sample.at_s
+        if settled_at and not warm and sample.at_s - settled_at >= window.warm_s and visible >= window.warm_records:
             warm = sample.at_s
         samples.append(sample)
         if sample.at_s - moved > START_S:
             raise StalledError(f"nothing more became visible for {START_S:.0f} s")
-        ended = visible >= records and sample.at_s - moved > QUIET_S
+        all_at = all_at or (sample.at_s if visible >= records else 0.0)
+        ended = all_at and (sample.at_s - moved > QUIET_S or sample.at_s - all_at > TAIL_S)
         if ended or (warm and sample.at_s - warm > window.measure_s):
             begin = warm or sample.at_s
             return Seen(tuple(samples), begin, begin + window.measure_s, peak_bytes(process), first - began)
