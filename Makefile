@@ -81,7 +81,7 @@ bench-latency: $(STAMP) ## From a raw record's append to its seal being visible,
 bench-endurance: $(STAMP) ## Half an hour at half of the maximum: memory and descriptors of the sealer must not grow
 	@$(BIN)/python -m bench.endurance $(BENCH)
 
-bench-scaling: $(STAMP) ## Processes, partitions, what a chain costs, what grows with it, what a record weighs; 45 minutes
+bench-scaling: $(STAMP) ## Processes, partitions, what a chain costs, what grows with it, what a record weighs; half an hour
 	@$(BIN)/python -m bench.scaling $(BENCH)
 
 lint: $(STAMP) ## Check style, types, the arrows between packages, and schemas against every released version

@@ -9,8 +9,8 @@
   seconds until all are fenced and sealing. A chain costs what the least-squares line through these says.
 - **growth**: see `bench.growth`. **stores**: see `bench.stores`; with S3 and OpenSearch besides Kafka.
 
-Every flood's outputs are checked before its figures count. Takes about 45 minutes: processes 20, chains 5, growth
-15, stores 5.
+Every flood's outputs are checked before its figures count. Takes half an hour: processes 12 minutes, chains 3, growth some 12,
+stores 2.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from bench.peers.watch import cpu_s
 
 NAME = "bench.scaling"
 PARTS = ("processes", "chains", "growth", "stores")
+EVENTS = 1_300_000  # of a flood: several processes take 6 s of it to share its partitions out
 SIZED = 4  # partitions of the flood whose logs are weighed
 
 
@@ -51,6 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--partitions", default="1,4,16,64", help="by comma; also the numbers of chains")
     parser.add_argument("--idle", type=float, default=30.0, help="seconds that a process without load is watched")
     parser.add_argument("--rounds", type=int, default=3, help="of growth")
+    parser.add_argument("--stored", type=int, default=100_000, help="events that are weighed in S3 and OpenSearch")
+    parser.set_defaults(events=EVENTS)
     asked = parser.parse_args(arguments)
     parts = asked.only.split(",")
     if not set(parts) <= set(PARTS):

@@ -34,20 +34,20 @@ def weigh(ground: Ground, asked: Namespace) -> dict[str, float]:
     with ground.deployment(PARTITIONS) as deployment:
         publish_documents(deployment.settings("publisher"))
         with deployment.sealer(heartbeat_s=HEARTBEAT_S):
-            deployment.fill(asked.events)
+            deployment.fill(asked.stored)
             deployment.await_sealed()
             with deployment.run("sink-archive", accept_weak_store=True), deployment.run("sink-search"):
                 segments = _archived(deployment)
-                indexed, size = _indexed(deployment, asked.events)
+                indexed, size = _indexed(deployment, asked.stored)
         reader = ArchiveReader(deployment.settings("reader"))
         contents = [
             reference for stored in segments for reference in decode_segment(reader.read(stored.key, stored.version)).contents
         ]
     return {
         "segments": len(segments),
-        "segment_bytes": sum(stored.size for stored in segments) / asked.events,
+        "segment_bytes": sum(stored.size for stored in segments) / asked.stored,
         "contents": len(contents),
-        "content_bytes": sum(reference.size for reference in contents) / asked.events,
+        "content_bytes": sum(reference.size for reference in contents) / asked.stored,
         "documents": indexed,
         "document_bytes": size / indexed,
     }

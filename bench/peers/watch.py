@@ -113,8 +113,9 @@ def watch(
         samples.append(sample)
         if sample.at_s - moved > START_S:
             raise StalledError(f"nothing more became visible for {START_S:.0f} s")
-        all_at = all_at or (sample.at_s if visible >= records else 0.0)
-        ended = all_at and (sample.at_s - moved > QUIET_S or sample.at_s - all_at > TAIL_S)
+        if visible >= records:
+            all_at = all_at or sample.at_s
+        ended = visible >= records and (sample.at_s - moved > QUIET_S or sample.at_s - all_at > TAIL_S)
         if ended or (warm and sample.at_s - warm > window.measure_s):
             begin = warm or sample.at_s
             return Seen(tuple(samples), begin, begin + window.measure_s, peak_bytes(process), first - began)
